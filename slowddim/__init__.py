@@ -1,0 +1,17 @@
+"""Modules:
+
+- `slowddim.cli`: `slowddim sample` and `slowddim train`: the library for people who would rather not open Python.
+- `slowddim.core`: Small things every other room stands on: checks with clear errors, seeded noise, pixels, devices.
+- `slowddim.data`: Fashion-MNIST, MNIST, CIFAR-10, scikit-learn's digits or a folder of images, as one tensor of bytes.
+- `slowddim.ddim`: The heart: one step with a dial for its randomness, any sub-sequence of times, and noise that may be used again.
+- `slowddim.ddpm`: The ancestral sampler: one step derived from Bayes' rule, and the loop that every sampler here walks.
+- `slowddim.noising`: The algebra between a clean image, a noisy one and the noise: four lines, every direction, no loop.
+- `slowddim.oracle`: Noise predictors that are exactly right, so that samplers can be tested without training anything.
+- `slowddim.pretrained`: A trained network and its noise schedule by name, from a folder or from the hub, with a card that says what it is.
+- `slowddim.schedule`: How much of the image is left at each time, and which times a sampler visits.
+- `slowddim.train`: Show the network a noisy image, ask for the noise, and do it a million times without losing anything on the way.
+- `slowddim.unet`: A small network that looks at a noisy image and a time, and says which part is noise.
+- `slowddim.viz`: Grids, strips and curves: functions that take numbers and return figures.
+- `slowddim.weights`: Where trained numbers live: safetensors and JSON, written atomically, read without ever unpickling."""
+
+__version__ = "0.1.0"
