@@ -52,7 +52,7 @@ class MixtureOracle:
     "Perfect noise predictor for a mixture of Gaussians with equal, isotropic components."
     def __init__(self,
                  schedule:NoiseSchedule, # or an object with `.schedule`
-                 means:Tensor, # (K, ...) one image per component
+                 means, # (K, ...) list or tensor, one image per component
                  std:float=0.1, # of every component, in every pixel
                  weights=None # (K,) positive; None: equal
                 ):

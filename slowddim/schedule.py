@@ -26,7 +26,7 @@ from .core import accept_greek, check_choice, check_int, check_number
 class NoiseSchedule:
     "A table of alpha-bar: how much signal variance is left at each of `n_steps` times."
     def __init__(self,
-                 alpha_bar:Tensor, # (T,) strictly decreasing, in (0, 1)
+                 alpha_bar, # (T,) list or tensor, strictly decreasing, in (0, 1)
                  spec:dict|None=None # how to build it again; None: the table itself
                 ):
         ab = torch.as_tensor(alpha_bar, dtype=torch.float64).detach().clone().cpu()

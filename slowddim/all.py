@@ -1,0 +1,23 @@
+"""Everything a lesson needs: `from slowddim.all import *`."""
+
+from functools import partial
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from diffusers import DDIMScheduler, DDPMScheduler
+
+from slowddim.core import *
+from slowddim.weights import *
+from slowddim.schedule import *
+from slowddim.noising import *
+from slowddim.oracle import *
+from slowddim.ddpm import *
+from slowddim.ddim import *
+from slowddim.data import *
+from slowddim.viz import *
+from slowddim.unet import *
+from slowddim.pretrained import *
+from slowddim.generate import *
+from slowddim.train import *

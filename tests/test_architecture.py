@@ -1,0 +1,121 @@
+"The house keeps its rooms: import order, sizes, code points, and nothing that unpickles."
+import ast
+import re
+import subprocess
+import sys
+import unicodedata
+
+import nbformat
+import pytest
+
+# design: which rooms each room names as its nearest; what those stand on is open too
+ROOMS = dict(core="", weights="core", schedule="core", noising="schedule", oracle="noising", ddpm="noising", ddim="ddpm", ode="ddim",
+             latent="ode", data="core", viz="core", animate="viz", unet="core", pretrained="weights schedule unet",
+             generate="latent pretrained", schedulers="ddim pretrained", train="data ddpm unet weights", classifier="data weights",
+             fid="classifier", continuous="train generate", adaptive="train ode")
+ROOMS |= dict(study=" ".join(ROOMS), cli=" ".join(ROOMS) + " study", all=" ".join(ROOMS) + " study cli")
+SAMPLERS = ("schedule", "noising", "oracle", "ddpm", "ddim", "ode", "latent")
+
+
+def may_import(room): # nearest rooms, and whatever those may import
+    near = ROOMS[room].split()
+    return set(near).union(*map(may_import, near)) if near else set()
+
+
+def modules(root): return {p.stem: p for p in sorted((root/"slowddim").glob("*.py")) if not p.stem.startswith("_")}
+
+
+def imported(tree): # every module named in an import anywhere in the file
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import): yield from (a.name for a in node.names)
+        elif isinstance(node, ast.ImportFrom): yield node.module
+
+
+def test_import_graph_keeps_the_order(root):
+    for room, path in modules(root).items():
+        used = {m.split(".")[1] for m in imported(ast.parse(path.read_text("utf-8"))) if m.startswith("slowddim.")}
+        assert used <= may_import(room), f"{room} imports {sorted(used - may_import(room))}"
+
+
+def test_samplers_import_torch_and_lower_rooms_only(root):
+    for room in set(SAMPLERS) & set(modules(root)):
+        outside = {m.split(".")[0] for m in imported(ast.parse(modules(root)[room].read_text("utf-8")))} - {"slowddim", "torch"}
+        assert outside <= set(sys.stdlib_module_names), f"{room} imports {outside}"
+
+
+def test_notebook_numbers_are_the_order_and_no_module_is_stale(root):
+    numbered = {p.stem[3:]: int(p.stem[:2]) for p in (root/"nbs"/"api").glob("*.ipynb")}
+    assert set(numbered) | {"all"} == set(modules(root))
+    assert sorted(numbered, key=numbered.get) == [r for r in ROOMS if r in numbered]
+    for name, path in modules(root).items():
+        if name != "all": assert f"nbs/api/{numbered[name]:02d}_{name}.ipynb" in path.read_text("utf-8")[:6000]
+
+
+def notebooks(root): return sorted((root/"nbs").rglob("*.ipynb"))
+
+
+def test_sizes(root):
+    for name, path in modules(root).items():
+        text = path.read_text("utf-8")
+        assert text.count("\n") <= 300, f"{name} has {text.count(chr(10))} lines"
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                assert node.end_lineno - node.lineno < 40, f"{name}.{node.name} has {node.end_lineno - node.lineno + 1} lines"
+    for path in notebooks(root):
+        cells = nbformat.read(path, 4).cells
+        assert len(cells) <= 90, f"{path.name} has {len(cells)} cells"
+        for cell in cells:
+            if cell.cell_type == "code": assert cell.source.count("\n") < 40, f"{path.name}: {cell.source[:60]}"
+
+
+def test_notebooks_are_run_small_and_clean(root):
+    for path in notebooks(root):
+        text = path.read_text("utf-8")
+        assert len(text) <= 400_000, f"{path.name}: {len(text)} bytes with its outputs"
+        nb = nbformat.read(path, 4)
+        assert len({c.id for c in nb.cells}) == len(nb.cells)
+        for cell in nb.cells:
+            assert not re.search(r"#\|\s*eval:\s*false", cell.source), f"{path.name}: a cell is never run"
+            for out in cell.get("outputs", []): assert out.output_type != "error", f"{path.name}: stored error {out.ename}"
+
+
+ALLOWED_GREEK = set("αβγεημσθτᾱΣ")
+
+
+def test_one_code_point_per_symbol(root):
+    for path in [*modules(root).values(), *notebooks(root)]:
+        for ch in set(path.read_text("utf-8")):
+            name = unicodedata.name(ch, "")
+            assert "COMBINING" not in name and ch not in "ɑϵµ₀₁ₜ", f"{path.name}: {name}"
+            if name.startswith("GREEK"): assert ch in ALLOWED_GREEK, f"{path.name}: {name}"
+
+
+def test_public_names_are_ascii(root):
+    for name, path in modules(root).items():
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.FunctionDef):
+                args = node.args.posonlyargs + node.args.args + node.args.kwonlyargs
+                assert all(a.arg.isascii() for a in args) and node.name.isascii(), f"{name}.{node.name}"
+
+
+def test_nothing_is_unpickled(root):
+    for path in [*modules(root).values(), *(root/"tools").glob("*.py")]:
+        text = path.read_text("utf-8")
+        assert not re.search(r"torch\.load\(|import pickle|allow_pickle\s*=\s*True|joblib", text), path.name
+
+
+@pytest.mark.parametrize("module", ["slowddim.ddim", "slowddim.schedule", "slowddim.core"])
+def test_samplers_start_light(module):
+    heavy = ["diffusers", "datasets", "matplotlib", "accelerate", "torchvision", "pandas", "sklearn", "huggingface_hub"]
+    code = f"import sys, {module}; print([m for m in {heavy} if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+
+
+def test_import_time_beyond_torch():
+    code = "import torch, time; t = time.perf_counter(); import slowddim.ddim; print(time.perf_counter() - t)"
+    times = [float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout) for _ in range(3)]
+    assert min(times) < 0.3, f"import slowddim.ddim took {min(times):.2f} s beyond torch"
+
+
+def test_every_module_imports_alone(root):
+    for name in modules(root): subprocess.run([sys.executable, "-c", f"import slowddim.{name}"], check=True)

@@ -1,0 +1,59 @@
+"Images belong to (seed, number): any batch size, any split, same picture."
+import numpy as np
+import pytest
+import torch
+
+from slowddim.generate import iter_images, sample_images, sample_to_npz
+from slowddim.oracle import GaussianOracle
+from slowddim.pretrained import load_pretrained
+
+
+@pytest.fixture(scope="module")
+def shipped(): return load_pretrained("fashion_mnist")
+
+
+def same(a, b): # up to one grey level on at most 0.2 % of the pixels
+    apart = (a.int() - b.int()).abs()
+    return apart.max() <= 1 and (apart > 0).float().mean() <= 0.002
+
+
+def test_batch_size_does_not_matter(shipped):
+    how = dict(n_steps=20, seed=0, progress=False)
+    assert same(sample_images(*shipped, 100, batch_size=7, **how), sample_images(*shipped, 100, batch_size=64, **how))
+
+
+@pytest.mark.parametrize("eta", [0., 1.])
+def test_shards_make_the_same_images(shipped, eta):
+    how = dict(n_steps=4, eta=eta, seed=5, progress=False)
+    whole = sample_images(*shipped, 20, **how)
+    parts = [sample_images(*shipped, n, start=start, **how) for start, n in [(0, 9), (9, 11)]]
+    assert same(whole, torch.cat(parts))
+
+
+def test_seeds_differ_and_repeat(shipped):
+    how = dict(n_steps=2, progress=False)
+    one = sample_images(*shipped, 4, seed=1, **how)
+    assert torch.equal(one, sample_images(*shipped, 4, seed=1, **how))
+    assert not torch.equal(one, sample_images(*shipped, 4, seed=2, **how))
+    assert len({one[i].numpy().tobytes() for i in range(4)}) == 4
+
+
+def test_memory_holds_one_batch(schedule):
+    seen = [len(batch) for _, batch in iter_images(GaussianOracle(schedule), schedule, 50, 3, shape=(1, 8, 8), batch_size=8)]
+    assert seen == [8]*6 + [2]
+
+
+def test_other_settings_do_not_resume(tmp_path, schedule):
+    class Breaks(GaussianOracle):
+        calls = 0
+        def __call__(self, x, t):
+            Breaks.calls += 1
+            if Breaks.calls == 3: raise RuntimeError("cut")
+            return super().__call__(x, t)
+    how = dict(shape=(1, 4, 4), batch_size=2, progress=False)
+    with pytest.raises(RuntimeError): sample_to_npz(tmp_path/"x.npz", Breaks(schedule), schedule, 6, 1, seed=0, **how)
+    assert (tmp_path/"x.npz.part").is_dir() and not (tmp_path/"x.npz").exists()
+    sample_to_npz(tmp_path/"x.npz", GaussianOracle(schedule), schedule, 6, 1, seed=9, **how)
+    got = np.load(tmp_path/"x.npz")["arr_0"]
+    assert np.array_equal(got, sample_images(GaussianOracle(schedule), schedule, 6, 1, seed=9, **how).numpy())
+    assert not (tmp_path/"x.npz.part").exists()

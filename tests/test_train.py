@@ -1,0 +1,72 @@
+"A run that is killed goes on as if nothing had happened; real data trains."
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
+
+import pytest
+import torch
+from conftest import needs_data
+
+from slowddim.schedule import cosine_schedule
+from slowddim.train import train
+from slowddim.unet import UNet
+from slowddim.weights import load_tensors
+
+RUN = """
+import sys, torch
+from slowddim.train import train
+from slowddim.unet import UNet
+torch.manual_seed(0)
+net = UNet(sample_size=8, widths=(32, 32), patch_size=1)
+train(net, lr=1e-3, n_epochs=4, bs=250, data="digits", seed=3, checkpoint=sys.argv[1], save_every=0, progress=False)
+torch.manual_seed(0)
+"""
+
+
+def start(path): return subprocess.Popen([sys.executable, "-c", RUN, str(path)])
+
+
+def test_killed_run_resumes_bit_for_bit(tmp_path):
+    whole, cut = tmp_path/"whole.safetensors", tmp_path/"cut.safetensors"
+    assert start(whole).wait() == 0
+    victim = start(cut)
+    while not cut.exists() and victim.poll() is None: time.sleep(0.01)
+    time.sleep(0.3)
+    victim.send_signal(signal.SIGKILL)
+    victim.wait()
+    assert load_tensors(cut)[1]["step"] >= 1
+    assert start(cut).wait() == 0
+    (a, facts_a), (b, facts_b) = load_tensors(whole), load_tensors(cut)
+    assert facts_a["step"] == facts_b["step"] == 24 and facts_a["log"] == facts_b["log"]
+    assert a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_the_source_call(tmp_path):
+    "The course notebook's own keywords, on a small network and the digits."
+    net = UNet(sample_size=8, widths=(32, 32), patch_size=1)
+    before = [p.clone() for p in net.parameters()]
+    log = train(net, lr=1e-2, n_epochs=1, bs=128, opt_func=partial(torch.optim.Adam, eps=1e-5), ddpm=cosine_schedule(), data="digits", progress=False)
+    assert log["steps"] == 12 and log["settings"]["schedule"]["kind"] == "cosine"
+    assert any(not torch.equal(a, b) for a, b in zip(before, net.parameters()))
+
+
+@pytest.mark.parametrize("ema", [None, 0.9])
+def test_average_ends_in_the_model(ema, tmp_path):
+    torch.manual_seed(0)
+    net, file = UNet(sample_size=8, widths=(32, 32), patch_size=1), tmp_path/"c.safetensors"
+    train(net, n_epochs=1, bs=500, data="digits", ema=ema, seed=0, checkpoint=file, n_test=0, progress=False)
+    stored, part = load_tensors(file)[0], "model." if ema is None else "average."
+    assert all(torch.equal(v, stored[part + k]) for k, v in net.state_dict().items())
+
+
+@needs_data
+def test_real_fashion_mnist_trains():
+    torch.manual_seed(0)
+    from slowddim.data import load_data
+    from dataclasses import replace
+    full = load_data("fashion_mnist")
+    few = replace(full, images=full.images[:1024], labels=full.labels[:1024])
+    log = train(UNet(image_size=28, widths=(32, 32, 32)), lr=2e-3, n_epochs=2, bs=64, data=few, seed=0, n_test=100, progress=False)
+    assert log["losses"][-1][1] < 0.6*log["losses"][0][1] and len(log["test_losses"]) == 2
