@@ -25,7 +25,7 @@ import slowddim
 def _write_gif(path, model, schedule, args): # a film of the grid forming
     import torch
 
-    from slowddim.core import image_generators, model_device, model_shape, randn
+    from slowddim.core import DATA_RANGE, image_generators, model_device, model_shape, randn
     from slowddim.ddim import ddim_trajectory
     from slowddim.generate import to_images
     from slowddim.viz import image_grid
@@ -33,7 +33,8 @@ def _write_gif(path, model, schedule, args): # a film of the grid forming
     x_T = randn((args.n, *model_shape(model)), generator=generators, device=model_device(model))
     frames = []
     with torch.inference_mode():
-        for state in ddim_trajectory(model, x_T, schedule, args.steps, eta=args.eta, spacing=args.spacing, generator=generators, progress=not args.quiet):
+        for state in ddim_trajectory(model, x_T, schedule, args.steps, eta=args.eta, spacing=args.spacing,
+                                     clip=DATA_RANGE, generator=generators, progress=not args.quiet):
             frames.append(image_grid(to_images(state.x_0, model), scale=args.scale))
     frames[0].save(path, save_all=True, append_images=frames[1:] + frames[-1:]*10, duration=100, loop=0)
 
@@ -42,14 +43,16 @@ def run_sample(args:argparse.Namespace # parsed by `make_parser`
               )->str: # what to tell the user
     "Sample images from a model and write them to a file."
     path = Path(args.out)
-    if path.suffix not in (".png", ".gif", ".npz"): raise ValueError(f"--out must end in .png, .gif or .npz, got {args.out!r}")
+    if path.suffix not in (".png", ".gif", ".npz"):
+        raise ValueError(f"--out must end in .png, .gif or .npz, got {args.out!r}")
     from slowddim.core import default_device
     from slowddim.generate import sample_images, sample_to_npz
     from slowddim.pretrained import load_pretrained
     from slowddim.viz import save_grid
     tic = time.perf_counter()
     model, schedule = load_pretrained(args.model, device=default_device(args.device))
-    how = dict(n_steps=args.steps, solver=args.solver, eta=args.eta, spacing=args.spacing, seed=args.seed, start=args.start,
+    how = dict(n_steps=args.steps, solver=args.solver, eta=args.eta, spacing=args.spacing, seed=args.seed,
+               start=args.start,
                batch_size=args.batch_size, progress=not args.quiet)
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".npz": sample_to_npz(path, model, schedule, args.n, **how)
@@ -70,8 +73,11 @@ def _build(args): # -> network and schedule
     size = args.size or max(8, 2**math.ceil(math.log2(height)))
     torch.manual_seed(args.seed)
     if args.net == "source": model = fashion_unet(channels, size)
-    else: model = UNet(size, channels, tuple(args.widths), args.n_blocks, patch_size=args.patch_size, image_size=height if height < size else None)
-    schedule = cosine_schedule(args.n_steps) if args.schedule == "cosine" else linear_schedule(args.n_steps, beta_max=args.beta_max)
+    else:
+        model = UNet(size, channels, tuple(args.widths), args.n_blocks, patch_size=args.patch_size,
+                     image_size=height if height < size else None)
+    if args.schedule == "cosine": schedule = cosine_schedule(args.n_steps)
+    else: schedule = linear_schedule(args.n_steps, beta_max=args.beta_max)
     return model, schedule, data
 
 # %% ../nbs/api/22_cli.ipynb #9d0011c7
@@ -91,18 +97,22 @@ def run_train(args:argparse.Namespace # parsed by `make_parser`
     checkpoint = out.parent/f"{out.name}.checkpoint.safetensors"
     opt = partial(torch.optim.AdamW, betas=(0.9, 0.99), weight_decay=1e-3)
     log = train(model.to(default_device(args.device)), args.lr, args.epochs, args.bs, opt, schedule, data=data,
-                ema=args.ema, checkpoint=checkpoint, resume=not args.restart, seed=args.seed, precision=args.precision, progress=not args.quiet)
+                ema=args.ema, checkpoint=checkpoint, resume=not args.restart, seed=args.seed,
+                precision=args.precision, progress=not args.quiet)
     command = "slowddim train " + shlex.join(args.argv)
     facts = {k: v for k, v in log.items() if k not in ("losses", "test_losses")}
-    card = dict(name=out.name, command=command, version=slowddim.__version__, test_loss=log["test_losses"][-1][1] if log["test_losses"] else None, **facts)
+    card = dict(name=out.name, command=command, version=slowddim.__version__,
+                test_loss=log["test_losses"][-1][1] if log["test_losses"] else None, **facts)
     card = save_pretrained(model, schedule, out, card)
     write_json(args.log or out/"log.json", dict(command=command, digest=card["digest"], **log))
     checkpoint.unlink(missing_ok=True)
-    return f"trained {log['steps']} steps in {log['seconds']/60:.1f} min -> {out} ({card['bytes']/1e6:.1f} MB); next: slowddim sample --model {out}"
+    took = f"{log['steps']} steps in {log['seconds']/60:.1f} min"
+    return f"trained {took} -> {out} ({card['bytes']/1e6:.1f} MB); next: slowddim sample --model {out}"
 
 # %% ../nbs/api/22_cli.ipynb #99f73739
 def _add_sample(sub):
-    p = sub.add_parser("sample", help="make images with a trained model", formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    p = sub.add_parser("sample", help="make images with a trained model",
+                       formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     p.add_argument("--model", default="fashion_mnist", help="a shipped name, a folder, or a hub id owner/model")
     p.add_argument("--n", type=int, default=64, help="number of images")
     p.add_argument("--steps", type=int, default=20, help="network calls per image, 1 to the model's T")
@@ -112,7 +122,8 @@ def _add_sample(sub):
     p.add_argument("--seed", type=int, default=0, help="image i depends on (seed, i) alone")
     p.add_argument("--start", type=int, default=0, help="number of the first image")
     p.add_argument("--batch-size", type=int, default=None, help="images per network call; None: 64")
-    p.add_argument("--out", default="samples.png", help="a .png grid, a .gif film, or an .npz with arr_0 uint8 (N, H, W, C)")
+    p.add_argument("--out", default="samples.png",
+                   help="a .png grid, a .gif film, or an .npz with arr_0 uint8 (N, H, W, C)")
     p.add_argument("--scale", type=int, default=2, help="enlarge each pixel of a .png or .gif")
     p.set_defaults(run=run_sample)
     return p
@@ -120,10 +131,12 @@ def _add_sample(sub):
 # %% ../nbs/api/22_cli.ipynb #ae5686cf
 def _add_train(sub):
     p = sub.add_parser("train", help="train a model", formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    p.add_argument("--data", default="fashion_mnist", help="fashion_mnist, mnist, cifar10, digits, or a folder of images")
+    p.add_argument("--data", default="fashion_mnist",
+                   help="fashion_mnist, mnist, cifar10, digits, or a folder of images")
     p.add_argument("--classes", nargs="+", default=None, help="train on these classes only")
     p.add_argument("--size", type=int, default=None, help="for a folder: scale and crop to this size")
-    p.add_argument("--net", choices=["small", "source"], default="small", help="our U-Net, or the source notebook's 15.9 M parameter one")
+    p.add_argument("--net", choices=["small", "source"], default="small",
+                   help="our U-Net, or the source notebook's 15.9 M parameter one")
     p.add_argument("--widths", type=int, nargs="+", default=[64, 64, 128], help="channels per level, the finest first")
     p.add_argument("--n-blocks", type=int, default=1, help="residual blocks per level")
     p.add_argument("--patch-size", type=int, default=2, help="pixels folded into channels, per side")
@@ -134,7 +147,8 @@ def _add_train(sub):
     p.add_argument("--schedule", choices=["linear", "cosine"], default="linear", help="noise schedule")
     p.add_argument("--n-steps", type=int, default=1000, help="noise levels T")
     p.add_argument("--beta-max", type=float, default=0.02, help="last beta of the linear schedule")
-    p.add_argument("--precision", choices=["auto", "fp32", "bf16"], default="auto", help="bf16 where the machine is built for it")
+    p.add_argument("--precision", choices=["auto", "fp32", "bf16"], default="auto",
+                   help="bf16 where the machine is built for it")
     p.add_argument("--seed", type=int, default=0, help="weights, order of the images, noise")
     p.add_argument("--out", default="model", help="folder to write; its checkpoint lies beside it")
     p.add_argument("--log", default=None, help="JSON file for the loss curve; None: log.json in the folder")

@@ -40,7 +40,8 @@ class ImageSet:
 
     def __repr__(self):
         shape = "x".join(map(str, self.images.shape[1:]))
-        return f"ImageSet({self.name!r}, {self.split}: {len(self):,} images of {shape}, {len(self.classes)} classes, {self.images.nbytes/1e6:.1f} MB)"
+        size = f"{len(self):,} images of {shape}, {len(self.classes)} classes, {self.images.nbytes/1e6:.1f} MB"
+        return f"ImageSet({self.name!r}, {self.split}: {size})"
 
     def batch(self,
               index, # integer tensor, slice or list of image numbers
@@ -56,7 +57,8 @@ def select_classes(data:ImageSet, # the whole set
                   )->ImageSet: # labels are renumbered in the order of `classes`
     "Keep some classes."
     if classes is None: return data
-    if isinstance(classes, str) or not classes: raise ValueError(f"classes must be a non-empty list of names, got {classes!r}")
+    if isinstance(classes, str) or not classes:
+        raise ValueError(f"classes must be a non-empty list of names, got {classes!r}")
     wanted = [data.classes.index(check_choice("class", c, data.classes)) for c in classes]
     new = torch.full((len(data.classes),), -1)
     new[wanted] = torch.arange(len(wanted))
@@ -92,10 +94,12 @@ def _open(name, split, path): # -> datasets.Dataset, or one error that says what
     where = find_data(name, path)
     try: return datasets.load_dataset(where, split=split)
     except Exception as e:
-        tried = f"path={path!r}" if path is not None else f"$SLOWDDIM_DATA={os.environ.get('SLOWDDIM_DATA')!r}, the hub as {HUB_IDS[name]!r}"
+        tried = [f"path={path!r}"] if path is not None else [
+            f"$SLOWDDIM_DATA={os.environ.get('SLOWDDIM_DATA')!r}", f"the hub as {HUB_IDS[name]!r}"]
+        reason = (str(e).splitlines() or [""])[0]
         raise FileNotFoundError(
-            f"no {name} data found (tried {tried}: {type(e).__name__}: {str(e).splitlines()[0] if str(e) else ''}). Set SLOWDDIM_DATA to a folder "
-            f"that holds {name}/ with the hub's parquet files, or pass path=..., or use data='digits'.") from e
+            f"no {name} data found (tried {', '.join(tried)}: {type(e).__name__}: {reason}). Set SLOWDDIM_DATA to a "
+            f"folder that holds {name}/ with the hub's parquet files, or pass path=..., or use data='digits'.") from e
 
 # %% ../nbs/api/09_data.ipynb #883d01de
 def _stack(pictures)->Tensor: # PIL images -> (N, C, H, W) uint8
@@ -106,7 +110,8 @@ def _from_hub(name, split, path)->ImageSet: # the three sets that `datasets` ope
     raw = _open(name, split, path)
     column = "img" if "img" in raw.column_names else "image"
     rows = raw[:]
-    return ImageSet(name, split, _stack(rows[column]), torch.tensor(rows["label"]), tuple(raw.features["label"].names), path)
+    return ImageSet(name, split, _stack(rows[column]), torch.tensor(rows["label"]), tuple(raw.features["label"].names),
+                    path)
 
 # %% ../nbs/api/09_data.ipynb #92c4e3a8
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
@@ -125,7 +130,9 @@ def load_folder(folder, # holds images, or one sub-folder of images per class
         fit = v2.Compose([v2.Resize(check_int("size", size, 1), antialias=True), v2.CenterCrop(size)])
         pictures = [fit(p) for p in pictures]
     sizes = sorted({p.size for p in pictures})
-    if len(sizes) > 1: raise ValueError(f"the images in {folder} have {len(sizes)} different sizes ({sizes[0]} ... {sizes[-1]}): pass size=")
+    if len(sizes) > 1:
+        raise ValueError(f"the images in {folder} have {len(sizes)} different sizes ({sizes[0]} ... {sizes[-1]}): "
+                         f"pass size=")
     owners = [f.relative_to(folder).parts[0] if len(f.relative_to(folder).parts) > 1 else "images" for f in files]
     classes = tuple(sorted(set(owners)))
     return ImageSet(folder.name, "train", _stack(pictures), torch.tensor([classes.index(o) for o in owners]), classes)
@@ -143,5 +150,6 @@ def load_data(name:str="fashion_mnist", # one of `DATA_NAMES`, or a folder of im
     if name == "digits": data = _digits(split)
     elif name in HUB_IDS: data = _from_hub(name, split, path)
     elif isinstance(name, (str, Path)) and Path(name).is_dir(): data = load_folder(name, size, channels)
-    else: raise ValueError(f"data must be one of {', '.join(map(repr, DATA_NAMES))} or a folder of images, got {name!r}")
+    else:
+        raise ValueError(f"data must be one of {', '.join(map(repr, DATA_NAMES))} or a folder of images, got {name!r}")
     return select_classes(data, classes)

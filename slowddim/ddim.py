@@ -16,14 +16,15 @@ __all__ = ['POLICIES', 'max_eta', 'ddim_numbers', 'ddim_step', 'thirds', 'evalua
 
 # %% ../nbs/api/06_ddim.ipynb #7ea7ab64
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor
 
 from .core import accept_greek, check_choice, check_images, check_int, check_number, check_same_shape
 from .core import model_device, model_shape, randn
-from .ddpm import VARIANCES, State, StepNumbers, StepOutput, check_clip, last_x0, step_noise, step_variance, take_step, walk
+from .ddpm import VARIANCES, State, StepNumbers, StepOutput
+from .ddpm import check_clip, last_x0, step_noise, step_variance, take_step, walk
 from .noising import x0_coefficients
 from .schedule import NoiseSchedule, as_schedule, as_timesteps
 
@@ -56,7 +57,8 @@ def ddim_numbers(t:int, # current time
 def _check_eta(eta, pairs, schedule): # eta as a float, within the bound of every step
     eta = check_number("eta", eta)
     bound = min(max_eta(t, p, schedule) for t, p in pairs)
-    if not 0 <= eta <= max(1., bound): raise ValueError(f"eta must be in [0, {max(1., bound):.6g}] for these timesteps, got {eta}")
+    if not 0 <= eta <= max(1., bound):
+        raise ValueError(f"eta must be in [0, {max(1., bound):.6g}] for these timesteps, got {eta}")
     return eta
 
 @accept_greek
@@ -99,8 +101,12 @@ def evaluated_steps(skip_steps, # None, times, a slice, a function of the time, 
     elif isinstance(skip_steps, Iterable):
         skipped = {check_int("skip_steps entry", t) for t in skip_steps}
         unknown = sorted(skipped - set(taus))
-        if unknown: raise ValueError(f"skip_steps names times that are not visited: {unknown[:5]}{' ...' if len(unknown) > 5 else ''}")
-    else: raise TypeError(f"skip_steps must be times, a slice, a function or a policy's name, got {type(skip_steps).__name__}")
+        if unknown:
+            raise ValueError(f"skip_steps names times that are not visited: "
+                             f"{unknown[:5]}{' ...' if len(unknown) > 5 else ''}")
+    else:
+        raise TypeError(f"skip_steps must be times, a slice, a function or a policy's name, got "
+                        f"{type(skip_steps).__name__}")
     return [i == 0 or t not in skipped for i, t in enumerate(taus)]
 
 # %% ../nbs/api/06_ddim.ipynb #01bdabf9
@@ -127,7 +133,8 @@ def ddim_trajectory(model, # `model(x, t)`, t int64 (B,): predicted noise
     if isinstance(generator, (list, tuple)) and len(generator) != len(x_T):
         raise ValueError(f"a list of generators needs one per image: got {len(generator)} for a batch of {len(x_T)}")
     steps = [ddim_numbers(t, p, schedule, eta, variance) for t, p in pairs]
-    return walk(model, x_T, steps, evaluate=evaluated_steps(skip_steps, taus), clip=check_clip(clip), generator=generator, progress=progress)
+    return walk(model, x_T, steps, evaluate=evaluated_steps(skip_steps, taus), clip=check_clip(clip),
+                generator=generator, progress=progress)
 
 # %% ../nbs/api/06_ddim.ipynb #fa9dc7ce
 @accept_greek
@@ -167,7 +174,8 @@ def sample(ddpm, # `DDPM()` or any schedule
     g = torch.Generator()
     g.seed() if seed is None else g.manual_seed(check_int("seed", seed, 0))
     x_T = randn((n, *model_shape(model, shape)), generator=g, device=device)
-    states = ddim_trajectory(model, x_T, schedule, schedule.n_steps, eta=1., variance=variance, skip_steps=skip_steps, generator=g, progress=progress)
+    states = ddim_trajectory(model, x_T, schedule, schedule.n_steps, eta=1., variance=variance, skip_steps=skip_steps,
+                             generator=g, progress=progress)
     if not return_all: return last_x0(states)
     kept = [(s.x_prev, s.x_0) for i, s in enumerate(states) if i % every == every - 1 or s.t_prev == -1]
     return [x for x, _ in kept], [x for _, x in kept]

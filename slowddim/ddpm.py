@@ -14,14 +14,15 @@ __all__ = ['VARIANCES', 'DDPM', 'step_variance', 'StepNumbers', 'ddpm_numbers', 
            'step_noise', 'ddpm_step', 'State', 'walk', 'last_x0', 'ddpm_sample']
 
 # %% ../nbs/api/05_ddpm.ipynb #e5a8cb27
-import math
+from collections import deque
 from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from .core import accept_greek, check_choice, check_images, check_int, check_same_shape, model_output, progress_bar, randn
+from .core import accept_greek, check_choice, check_images, check_int, check_same_shape
+from .core import model_output, progress_bar, randn
 from .noising import x0_coefficients
 from .schedule import NoiseSchedule, as_schedule, linear_schedule
 
@@ -174,8 +175,8 @@ def walk(model, # `model(x, t)`, t int64 (B,): predicted noise
 def last_x0(states:Iterator[State] # from `walk` or a trajectory
            )->Tensor: # the sample
     "Run a trajectory to its end and return the last predicted clean image."
-    for state in states: pass
-    return state.x_0
+    last = deque(states, maxlen=1).pop()
+    return last.x_0
 
 # %% ../nbs/api/05_ddpm.ipynb #12fedfd8
 def ddpm_sample(model, # `model(x, t)` predicting noise

@@ -13,7 +13,6 @@ Docs: https://slowddim.github.io/slowddim/api/generate.html.md"""
 __all__ = ['SOLVERS', 'to_images', 'iter_images', 'sample_images', 'sample_to_npz']
 
 # %% ../nbs/api/14_generate.ipynb #3e096996
-import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,7 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .core import check_choice, check_int, check_number, crop_images, image_generators, model_device, model_shape, progress_bar, randn, to_pixels
+from .core import DATA_RANGE, check_choice, check_int, check_number, crop_images, image_generators
+from .core import model_device, model_shape, progress_bar, randn, to_pixels
 from .ddim import ddim_sample
 from .ddpm import VARIANCES
 from .schedule import NoiseSchedule, as_schedule, as_timesteps
@@ -59,7 +59,7 @@ def iter_images(model, # `model(x, t)` predicting noise
                 eta:float=0., # 0 DDIM, 1 DDPM
                 variance:str="posterior", # "posterior" | "hat"
                 spacing:str="trailing", # of the times, when `n_steps` is a number
-                clip=None, # range of the predicted x_0, see `ddim_sample`
+                clip=DATA_RANGE, # range of the predicted x_0, see `ddim_sample`; None: no clipping
                 seed:int=0, # image i depends on (seed, i) alone
                 start:int=0, # number of the first image
                 batch_size:int|None=None # images per network call; None: 64
@@ -71,7 +71,8 @@ def iter_images(model, # `model(x, t)` predicting noise
     as_timesteps(n_steps, schedule.n_steps, spacing)
     batch_size = check_int("batch_size", 64 if batch_size is None else batch_size, 1)
     how = dict(eta=check_number("eta", eta, 0), variance=variance, spacing=spacing, clip=clip)
-    return _batches(model, schedule, range(start, start + n), model_shape(model, shape), n_steps, solver, batch_size, check_int("seed", seed, 0), how)
+    return _batches(model, schedule, range(start, start + n), model_shape(model, shape), n_steps, solver, batch_size,
+                    check_int("seed", seed, 0), how)
 
 # %% ../nbs/api/14_generate.ipynb #f20c56f2
 def sample_images(model, # `model(x, t)` predicting noise
@@ -88,7 +89,8 @@ def sample_images(model, # `model(x, t)` predicting noise
                   **kwargs # `variance`, `spacing`, `clip`, as in `iter_images`
                  )->Tensor: # uint8 (N, H, W, C)
     "Sample images `start` to `start+n-1` as bytes (DDIM eq. 12)."
-    batches = iter_images(model, schedule, n, n_steps, shape=shape, solver=solver, eta=eta, seed=seed, start=start, batch_size=batch_size, **kwargs)
+    batches = iter_images(model, schedule, n, n_steps, shape=shape, solver=solver, eta=eta, seed=seed, start=start,
+                          batch_size=batch_size, **kwargs)
     images, bar = [], progress_bar(None, progress, total=n, desc="sampling", unit="image")
     for _, batch in batches:
         images.append(batch)
@@ -120,14 +122,16 @@ def sample_to_npz(path, # file to write, .npz
                  )->Path: # holds `arr_0`, uint8 (N, H, W, C)
     "Sample images into an .npz file; the same call resumes a run that was cut off."
     path, part = Path(path), Path(f"{path}.part")
-    iter_images(model, schedule, n, n_steps, seed=seed, start=start, shape=shape, **kwargs) # refuse bad input before touching the disk
+    how = dict(seed=seed, shape=shape, **kwargs)
+    iter_images(model, schedule, n, n_steps, start=start, **how) # refuse bad input before touching the disk
     c, h, w = model_shape(model, shape)
     size = getattr(getattr(model, "config", None), "image_size", None)
-    settings = dict(n=n, n_steps=str(n_steps), seed=seed, start=start, schedule=as_schedule(schedule).spec, digest=getattr(model, "card", {}).get("digest"),
+    settings = dict(n=n, n_steps=str(n_steps), seed=seed, start=start, schedule=as_schedule(schedule).spec,
+                    digest=getattr(model, "card", {}).get("digest"),
                     **{k: str(v) for k, v in kwargs.items() if k != "batch_size"})
     array, done = _open_part(part, (n, size or h, size or w, c), settings)
     bar = progress_bar(None, progress, total=n, initial=done, desc="sampling", unit="image")
-    rest = iter_images(model, schedule, n - done, n_steps, seed=seed, start=start + done, shape=shape, **kwargs) if done < n else ()
+    rest = iter_images(model, schedule, n - done, n_steps, start=start + done, **how) if done < n else ()
     for first, batch in rest:
         array[first - start:first - start + len(batch)] = batch.numpy()
         array.flush()

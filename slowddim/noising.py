@@ -12,7 +12,6 @@ Docs: https://slowddim.github.io/slowddim/api/noising.html.md"""
 __all__ = ['PREDICTIONS', 'rates', 'add_noise', 'x0_coefficients', 'predict_x0', 'predict_eps', 'to_eps', 'from_eps']
 
 # %% ../nbs/api/03_noising.ipynb #ee2d951b
-import torch
 from torch import Tensor
 
 from .core import append_dims, check_choice, check_same_shape
@@ -26,7 +25,9 @@ def rates(t, # int, or integer tensor (B,); -1 is the clean image
     "Return sqrt(alpha_bar_t) and sqrt(1 - alpha_bar_t)."
     ab = as_schedule(schedule).at(t)
     if isinstance(ab, float): return ab**0.5, (1 - ab)**0.5
-    if ab.shape != like.shape[:1]: raise ValueError(f"t must be an int or hold one time per image: got shape {tuple(ab.shape)} for a batch of {len(like)}")
+    if ab.shape != like.shape[:1]:
+        raise ValueError(f"t must be an int or hold one time per image: got shape {tuple(ab.shape)} for a batch of "
+                         f"{len(like)}")
     ab = append_dims(ab, like.ndim)
     return (ab.sqrt().to(like.device, like.dtype), (1 - ab).sqrt().to(like.device, like.dtype))
 
@@ -71,7 +72,8 @@ def predict_eps(x_t:Tensor, # noisy images (B, C, H, W)
     "Recover the noise from a noisy image and its clean version (DDIM eq. 4 solved for eps)."
     check_same_shape(x_t, x_0, "x_t and x_0")
     signal, noise = rates(t, schedule, x_t)
-    if isinstance(noise, float) and noise == 0: raise ValueError("t must be in [0, T-1]: a clean image (t=-1) holds no noise to predict")
+    if isinstance(noise, float) and noise == 0:
+        raise ValueError("t must be in [0, T-1]: a clean image (t=-1) holds no noise to predict")
     return (x_t - signal*x_0)/noise
 
 # %% ../nbs/api/03_noising.ipynb #bef3d59d

@@ -59,7 +59,7 @@ class MixtureOracle:
         self.schedule = as_schedule(schedule)
         self.means = torch.as_tensor(means, dtype=torch.float64)
         self.std = float(std)
-        w = torch.ones(len(self.means), dtype=torch.float64) if weights is None else torch.as_tensor(weights, dtype=torch.float64)
+        w = torch.as_tensor([1.]*len(self.means) if weights is None else weights, dtype=torch.float64)
         self.weights = w/w.sum()
 
     def __call__(self, x:Tensor, t:Tensor)->Tensor:

@@ -29,12 +29,14 @@ class ModelCard(dict):
     def _rows(self):
         flat = {k: v for k, v in self.items() if not isinstance(v, (dict, list))}
         for k, v in self.items():
-            if isinstance(v, dict): flat |= {f"{k}: {name}": x for name, x in v.items() if not isinstance(x, (dict, list))}
+            if isinstance(v, dict):
+                flat |= {f"{k}: {name}": x for name, x in v.items() if not isinstance(x, (dict, list))}
         return flat
 
     def __repr__(self): return "\n".join(f"{k:>24}  {v}" for k, v in self._rows().items())
 
-    def _repr_markdown_(self): return "\n".join(["| fact | value |", "|---|---|"] + [f"| {k} | {v} |" for k, v in self._rows().items()])
+    def _repr_markdown_(self):
+        return "\n".join(["| fact | value |", "|---|---|"] + [f"| {k} | {v} |" for k, v in self._rows().items()])
 
 # %% ../nbs/api/13_pretrained.ipynb #f268c43d
 def find_model(name:str # a shipped name, a folder, or a hub id "owner/model"
@@ -44,8 +46,11 @@ def find_model(name:str # a shipped name, a folder, or a hub id "owner/model"
     if Path(name).is_dir(): return Path(name)
     if isinstance(name, str) and name.count("/") == 1 and not name.startswith((".", "/")):
         try: return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors"]))
-        except Exception as e: raise FileNotFoundError(f"no folder {name!r}, and the hub did not deliver a model of that name ({type(e).__name__})") from e
-    raise ValueError(f"model must be one of {', '.join(map(repr, shipped_names()))}, a folder, or a hub id like 'owner/model', got {name!r}")
+        except Exception as e:
+            raise FileNotFoundError(f"no folder {name!r}, and the hub did not deliver a model of that name "
+                                    f"({type(e).__name__})") from e
+    raise ValueError(f"model must be one of {', '.join(map(repr, shipped_names()))}, a folder, or a hub id like "
+                     f"'owner/model', got {name!r}")
 
 # %% ../nbs/api/13_pretrained.ipynb #75ae5e77
 _CLASSES = dict(UNet=UNet, UNet2DModel=UNet2DModel)
@@ -60,10 +65,12 @@ def load_pretrained(name:str="fashion_mnist", # a shipped name, a folder, or a h
         if not (folder/file).is_file(): raise FileNotFoundError(f"{folder} is not a slowddim model: it has no {file}")
     config = read_json(folder/CONFIG_FILE)
     kind = config.get("_class_name")
-    if kind not in _CLASSES: raise ValueError(f"{folder/CONFIG_FILE} names the class {kind!r}, known are {', '.join(map(repr, _CLASSES))}")
+    if kind not in _CLASSES:
+        raise ValueError(f"{folder/CONFIG_FILE} names the class {kind!r}, known are {', '.join(map(repr, _CLASSES))}")
     model = _CLASSES[kind].from_config(config)
     model.load_state_dict(load_tensors(folder/MODEL_FILE)[0])
-    model = model.to(device=device, dtype=dtype).eval().requires_grad_(False)
+    model = model.to(device).eval().requires_grad_(False)
+    if dtype != torch.float32: model = model.to(dtype)
     model.card = ModelCard(read_json(folder/CARD_FILE) if (folder/CARD_FILE).is_file() else {})
     return model, schedule_from_spec(read_json(folder/SCHEDULE_FILE))
 
@@ -75,6 +82,8 @@ def save_pretrained(model, # a `UNet` or diffusers' `UNet2DModel`
                     dtype:torch.dtype|None=torch.float16 # of the stored weights; None: as they are
                    )->ModelCard: # with digest and size added
     "Write a model folder that `load_pretrained` and `diffusers` can open."
-    if type(model).__name__ not in _CLASSES: raise TypeError(f"model must be one of {', '.join(_CLASSES)}, got {type(model).__name__}")
+    if type(model).__name__ not in _CLASSES:
+        raise TypeError(f"model must be one of {', '.join(_CLASSES)}, got {type(model).__name__}")
     config = {k: v for k, v in model.config.items() if not k.startswith("_")} | {"_class_name": type(model).__name__}
-    return ModelCard(save_model_folder(folder, model.state_dict(), config, as_schedule(schedule).spec, card or {}, dtype))
+    return ModelCard(save_model_folder(folder, model.state_dict(), config, as_schedule(schedule).spec, card or {},
+                                       dtype))

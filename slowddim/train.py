@@ -28,7 +28,8 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from .core import check_choice, check_int, check_number, model_device, model_output, model_shape, progress_bar, seeded_generator
+from .core import check_choice, check_int, check_number, model_device, model_output
+from .core import model_shape, progress_bar, seeded_generator
 from .data import DATA_NAMES, ImageSet, load_data
 from .ddpm import DDPM
 from .noising import add_noise
@@ -95,6 +96,14 @@ def step_noise_and_times(seed:int, # of the run
     return torch.randn(shape, generator=g), t
 
 # %% ../nbs/api/16_train.ipynb #a42081b9
+def _load_optimizer(opt, tensors): # named "<parameter number>.<quantity>"; keeps each parameter's memory layout
+    params, state = [p for group in opt.param_groups for p in group["params"]], {}
+    for name, v in tensors.items():
+        i, k = name.split(".", 1)
+        p = params[int(i)]
+        state.setdefault(int(i), {})[k] = torch.empty_like(p, dtype=v.dtype).copy_(v) if v.shape == p.shape else v
+    opt.load_state_dict(dict(opt.state_dict(), state=state))
+
 @dataclass
 class Training:
     "The moving parts of a run."
@@ -113,24 +122,22 @@ class Training:
         if self.average is not None: tensors |= {f"average.{k}": v for k, v in self.average.state_dict().items()}
         for i, s in self.opt.state_dict()["state"].items():
             tensors |= {f"opt.{i}.{k}": torch.as_tensor(v) for k, v in s.items() if v is not None}
-        return save_tensors(path, tensors, dict(settings=self.settings, step=self.step, seconds=self.seconds, log=self.log, pending=self.pending))
+        kept = ("settings", "step", "seconds", "log", "pending")
+        return save_tensors(path, tensors, {k: getattr(self, k) for k in kept})
 
     def load(self, path)->None: # a file written by `save` with the same settings
         "Go on where a file stopped; a `ValueError` names the settings that differ."
         tensors, facts = load_tensors(path)
         old = facts.get("settings", {})
         differ = [f"{k}: {old.get(k)!r} there, {v!r} here" for k, v in self.settings.items() if old.get(k) != v]
-        if differ: raise ValueError(f"{path} belongs to another run ({'; '.join(differ)}): use its settings, another file, or resume=False")
+        if differ:
+            raise ValueError(f"{path} belongs to another run ({'; '.join(differ)}): use its settings, another file, "
+                             f"or resume=False")
         def part(prefix): return {k[len(prefix):]: v for k, v in tensors.items() if k.startswith(prefix)}
         self.model.load_state_dict(part("model."))
         if self.average is not None: self.average.load_state_dict(part("average."))
-        state = {}
-        for name, v in part("opt.").items():
-            i, k = name.split(".", 1)
-            p = self.opt.param_groups[0]["params"][int(i)]
-            state.setdefault(int(i), {})[k] = torch.empty_like(p, dtype=v.dtype).copy_(v) if v.shape == p.shape else v
-        self.opt.load_state_dict(dict(self.opt.state_dict(), state=state))
-        self.step, self.seconds, self.log, self.pending = facts["step"], facts["seconds"], facts["log"], facts["pending"]
+        _load_optimizer(self.opt, part("opt."))
+        for k in ("step", "seconds", "log", "pending"): setattr(self, k, facts[k])
 
 # %% ../nbs/api/16_train.ipynb #c56dcb29
 PRECISIONS = ("auto", "fp32", "bf16")
@@ -201,45 +208,59 @@ def _open_sets(model, data, n_test, classes): # -> training set, test set or Non
         if channels != sets[0].images.shape[1]:
             raise ValueError(f"the model takes {channels} channels, {sets[0].name} has {sets[0].images.shape[1]}")
         if max(sets[0].images.shape[2:]) > size:
-            raise ValueError(f"the model takes {size}x{size} images, {sets[0].name} has {'x'.join(map(str, sets[0].images.shape[2:]))}")
+            raise ValueError(f"the model takes {size}x{size} images, {sets[0].name} has "
+                             f"{'x'.join(map(str, sets[0].images.shape[2:]))}")
     return sets[0], sets[1] if len(sets) > 1 else None, size
 
 # %% ../nbs/api/16_train.ipynb #532c4cb7
 def _note(run, loss, every, bs): # average losses over `every` steps into the log
     run.pending.append(loss)
-    if not math.isfinite(loss): raise FloatingPointError(f"the loss became {loss} at step {run.step}: try a smaller lr or clip_grad")
+    if not math.isfinite(loss):
+        raise FloatingPointError(f"the loss became {loss} at step {run.step}: try a smaller lr or clip_grad")
     if len(run.pending) == every:
         run.log["losses"].append([run.step*bs, round(sum(run.pending)/every, 6)])
         run.pending.clear()
 
 # %% ../nbs/api/16_train.ipynb #6e0a7331
+def _seed(seed, checkpoint, resume): # the given one, the one a resumed run had, or a random one
+    if seed is not None: return check_int("seed", seed, 0)
+    if checkpoint is not None and checkpoint.is_file() and resume:
+        return load_tensors(checkpoint)[1]["settings"]["seed"]
+    return secrets.randbelow(2**31)
+
 def machine_facts(device:torch.device # where the model is
                  )->dict:
     "Describe the machine in a few words, for a log."
-    cpu = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.exists(): cpu = next((line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")), cpu)
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else cpu
+    name, info = platform.processor() or platform.machine(), Path("/proc/cpuinfo")
+    if info.exists(): # Linux names the processor there
+        names = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+        name = next(iter(names), name)
+    if device.type == "cuda": name = torch.cuda.get_device_name(device)
     return dict(device=name, threads=torch.get_num_threads(), torch=torch.__version__, python=platform.python_version())
 
 # %% ../nbs/api/16_train.ipynb #e0bf2520
-def _run_epochs(run, data, test, schedule, size, *, n_epochs, lr, clip_grad, bf16, checkpoint, save_every, progress):
+def _run_epochs(run, data, test, schedule, size, *, lr, clip_grad, bf16, checkpoint, save_every, progress):
     acc, bs, device = Accelerator(device_placement=False), run.settings["bs"], model_device(run.model)
     wrapped = acc.prepare_model(run.model, device_placement=False)
     per_epoch = -(-len(data)//bs)
-    total = n_epochs*per_epoch
+    total = run.settings["n_epochs"]*per_epoch
+    log_every = max(1, min(50, total//20))
     saved = time.perf_counter()
-    bar = progress_bar(range(run.step, total), progress and acc.is_main_process, desc="training", unit="step", initial=run.step, total=total)
+    bar = progress_bar(range(run.step, total), progress and acc.is_main_process, desc="training", unit="step",
+                       initial=run.step, total=total)
     for step in bar:
         tic = time.perf_counter()
-        loss = train_step(run, wrapped, data, schedule, acc, size=size, lr=one_cycle(step/total, lr), clip_grad=clip_grad,
-                          autocast=torch.autocast(device.type, torch.bfloat16) if bf16 else nullcontext())
+        autocast = torch.autocast(device.type, torch.bfloat16) if bf16 else nullcontext()
+        loss = train_step(run, wrapped, data, schedule, acc, size=size, lr=one_cycle(step/total, lr),
+                          clip_grad=clip_grad, autocast=autocast)
         run.seconds += time.perf_counter() - tic
-        _note(run, loss, 50, bs)
+        _note(run, loss, log_every, bs)
         bar.set_postfix_str(f"loss {loss:.4f}, {bs/(time.perf_counter() - tic):.0f} images/s", refresh=False)
         if run.step % per_epoch == 0 and test is not None:
-            run.log["test_losses"].append([run.step*bs, round(test_loss_of(run.average or run.model, test, schedule, size), 6)])
-        if checkpoint is not None and acc.is_main_process and (time.perf_counter() - saved > save_every or run.step == total):
+            loss = test_loss_of(run.average or run.model, test, schedule, size)
+            run.log["test_losses"].append([run.step*bs, round(loss, 6)])
+        due = time.perf_counter() - saved > save_every or run.step == total
+        if checkpoint is not None and acc.is_main_process and due:
             run.save(checkpoint)
             saved = time.perf_counter()
     acc.wait_for_everyone()
@@ -269,16 +290,16 @@ def train(model:nn.Module, # changed in place; follows its own device
     schedule, bf16 = as_schedule(DDPM() if ddpm is None else ddpm), use_bf16(precision, model_device(model))
     train_set, test_set, size = _open_sets(model, data, n_test, classes)
     done = Path(checkpoint) if checkpoint is not None else None
-    if seed is None: seed = load_tensors(done)[1]["settings"]["seed"] if done and done.is_file() and resume else secrets.randbelow(2**31)
-    settings = dict(data=train_set.name, n_images=len(train_set), bs=bs, lr=lr, n_epochs=n_epochs, ema=ema, seed=check_int("seed", seed, 0),
-                    schedule=schedule.spec, n_parameters=sum(p.numel() for p in model.parameters()))
+    settings = dict(data=train_set.name, n_images=len(train_set), bs=bs, lr=lr, n_epochs=n_epochs, ema=ema,
+                    seed=_seed(seed, done, resume), schedule=schedule.spec,
+                    n_parameters=sum(p.numel() for p in model.parameters()))
     model.train().to(memory_format=torch.channels_last)
     average = None if ema is None else copy.deepcopy(model).requires_grad_(False).eval()
     run = Training(model, average, opt_func(model.parameters(), lr=lr), settings)
     if done and done.is_file() and resume: run.load(done)
-    _run_epochs(run, train_set, test_set, schedule, size, n_epochs=n_epochs, lr=lr, clip_grad=clip_grad, bf16=bf16,
-                checkpoint=done, save_every=save_every, progress=progress)
-    if average is not None: model.load_state_dict(average.state_dict())
+    _run_epochs(run, train_set, test_set, schedule, size, lr=lr, clip_grad=clip_grad, bf16=bf16, checkpoint=done,
+                save_every=save_every, progress=progress)
+    model.load_state_dict((average or model).state_dict())
     model.eval()
     return dict(data=train_set.name, **run.log, steps=run.step, seconds=round(run.seconds, 1), settings=settings,
                 images_per_second=round(run.step*bs/max(run.seconds, 1e-9), 1), precision="bf16" if bf16 else "fp32",

@@ -139,6 +139,16 @@ def _up_path(widths, n_blocks, attention, n_emb, dropout, skips): # -> modules, 
     return layers
 
 # %% ../nbs/api/12_unet.ipynb #6ce54c3d
+def _check_levels(sample_size, widths, attention, patch_size): # -> one True or False per level
+    attention = [i > 0 for i in range(len(widths))] if attention is None else list(attention)
+    if len(attention) != len(widths):
+        raise ValueError(f"attention needs one entry per level: got {len(attention)} for {len(widths)}")
+    coarsest = patch_size*2**(len(widths) - 1)
+    if sample_size % coarsest:
+        raise ValueError(f"sample_size must be a multiple of {coarsest} for {len(widths)} levels, got {sample_size}")
+    return attention
+
+# %% ../nbs/api/12_unet.ipynb #6f68ebfd
 class UNet(ModelMixin, ConfigMixin):
     "A small U-Net that predicts the noise in an image; saved, loaded and called like a `diffusers` model."
     @register_to_config
@@ -153,20 +163,16 @@ class UNet(ModelMixin, ConfigMixin):
                  dropout:float=0. # in the residual blocks
                 ):
         super().__init__()
-        attention = tuple(i > 0 for i in range(len(widths))) if attention is None else tuple(attention)
-        if len(attention) != len(widths): raise ValueError(f"attention needs one entry per level: got {len(attention)} for {len(widths)}")
-        coarsest = patch_size*2**(len(widths) - 1)
-        if sample_size % coarsest: raise ValueError(f"sample_size must be a multiple of {coarsest} for {len(widths)} levels, got {sample_size}")
+        attention = _check_levels(sample_size, widths, attention, patch_size)
         n_emb, n_folded = 4*widths[0], in_channels*patch_size**2
         self.time = nn.Sequential(nn.Linear(widths[0], n_emb), nn.SiLU(), nn.Linear(n_emb, n_emb), nn.SiLU())
         self.stem = nn.Conv2d(n_folded, widths[0], 3, padding=1)
         self.down, skips = _down_path(widths, n_blocks, attention, n_emb, dropout)
-        self.mid = nn.ModuleList([Level(widths[-1], widths[-1], n_emb, True, dropout), Level(widths[-1], widths[-1], n_emb, False, dropout)])
+        self.mid = nn.ModuleList([Level(widths[-1], widths[-1], n_emb, attend, dropout) for attend in (True, False)])
         self.up = _up_path(widths, n_blocks, attention, n_emb, dropout, skips)
         self.head = nn.Sequential(nn.GroupNorm(8, widths[0]), nn.SiLU(), nn.Conv2d(widths[0], n_folded, 3, padding=1))
 
-    def forward(self,
-                sample:Tensor, # noisy images (B, C, H, W)
+    def forward(self, sample:Tensor, # noisy images (B, C, H, W)
                 timestep, # number or tensor (B,), int or float
                 return_dict:bool=True # False: a tuple, as `diffusers` has it
                ): # object with `.sample`, the predicted noise (B, C, H, W)
@@ -179,7 +185,8 @@ class UNet(ModelMixin, ConfigMixin):
             h = layer(h, emb)
             kept.append(h)
         for layer in self.mid: h = layer(h, emb)
-        for layer in self.up: h = layer(h, emb) if isinstance(layer, Upsample) else layer(torch.cat([h, kept.pop()], dim=1), emb)
+        for layer in self.up:
+            h = layer(h, emb) if isinstance(layer, Upsample) else layer(torch.cat([h, kept.pop()], dim=1), emb)
         out = F.pixel_shuffle(self.head(h), self.config.patch_size)
         return UNet2DOutput(sample=out) if return_dict else (out,)
 

@@ -59,8 +59,8 @@ def show_images(x, # images, see `as_bytes`
     x = as_bytes(x)
     n_cols = min(check_int("n_cols", n_cols, 1), len(x))
     n_rows = -(-len(x)//n_cols)
-    fig, axes = plt.subplots(n_rows, n_cols, figsize=(imsize*n_cols, imsize*n_rows + 0.25*bool(titles) + 0.35*bool(suptitle)),
-                             squeeze=False, layout="constrained")
+    height = imsize*n_rows + 0.25*bool(titles) + 0.35*bool(suptitle)
+    fig, axes = plt.subplots(n_rows, n_cols, figsize=(imsize*n_cols, height), squeeze=False, layout="constrained")
     for ax in axes.flat: ax.axis("off")
     for i, (ax, image) in enumerate(zip(axes.flat, x)):
         ax.imshow(image.permute(1, 2, 0).squeeze(-1), cmap=cmap, vmin=0, vmax=255)
@@ -95,7 +95,8 @@ def plot_losses(log:dict, # has "losses": [[images_seen, loss], ...], maybe "tes
     if log.get("test_losses"):
         seen, loss = np.array(log["test_losses"], dtype=float).T
         ax.semilogy(seen/1e3, loss, "o-", ms=3, label="test, EMA weights")
-    ax.set(xlabel="images seen (thousands)", ylabel="MSE of predicted noise", title=f"training on {log.get('data', '')}")
+    ax.set(xlabel="images seen (thousands)", ylabel="MSE of predicted noise",
+           title=f"training on {log.get('data', '')}")
     ax.legend(frameon=False)
     plt.close(fig)
     return fig

@@ -10,7 +10,8 @@ from slowddim.schedule import linear_schedule
 
 ROOT = Path(__file__).parent.parent
 HAS_DATA = bool(os.environ.get("SLOWDDIM_DATA"))
-needs_data = pytest.mark.skipif(not HAS_DATA, reason="needs real data: set SLOWDDIM_DATA to a folder with fashion_mnist/, mnist/ and cifar10/")
+needs_data = pytest.mark.skipif(not HAS_DATA, reason="needs real data: set SLOWDDIM_DATA to a folder with "
+                                                     "fashion_mnist/, mnist/ and cifar10/")
 
 
 @pytest.fixture(scope="session")

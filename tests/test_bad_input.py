@@ -49,16 +49,19 @@ SAMPLER = [ # keyword arguments of ddim_sample, error, part of the message
 ]
 
 
-@pytest.mark.parametrize("kwargs, error, message", SAMPLER, ids=[f"{i}-{next(iter(k))}" for i, (k, *_) in enumerate(SAMPLER)])
+@pytest.mark.parametrize("kwargs, error, "
+                         "message", SAMPLER, ids=[f"{i}-{next(iter(k))}" for i, (k, *_) in enumerate(SAMPLER)])
 @pytest.mark.parametrize("sampler", [ddim_sample, ddim_trajectory])
 def test_sampler_refuses(sampler, kwargs, error, message, oracle, x_T, schedule):
     args = {"x_T": x_T, "schedule": schedule, "timesteps": 10} | kwargs
-    with pytest.raises(error, match=message): sampler(oracle, args.pop("x_T"), args.pop("schedule"), args.pop("timesteps"), **args)
+    with pytest.raises(error, match=message):
+        sampler(oracle, args.pop("x_T"), args.pop("schedule"), args.pop("timesteps"), **args)
     assert oracle.n_calls == 0
 
 
 OTHER = [
-    (lambda o, x, s: ddim_step(x, x[:2], t=5, t_prev=3, schedule=s), ValueError, r"same shape, got \(3, 1, 4, 6\) and \(2, 1, 4, 6\)"),
+    (lambda o, x, s: ddim_step(x, x[:2], t=5, t_prev=3, schedule=s), ValueError,
+     r"same shape, got \(3, 1, 4, 6\) and \(2, 1, 4, 6\)"),
     (lambda o, x, s: ddim_step(x, x, t=5, t_prev=5, schedule=s), ValueError, r"t_prev must be in \[-1, 4\], got 5"),
     (lambda o, x, s: ddim_step(x, x, t=1000, t_prev=5, schedule=s), ValueError, r"t must be in \[0, 999\]"),
     (lambda o, x, s: ddim_step(x, x, t=9, t_prev=5, schedule=s, eta=1., noise=x[:1]), ValueError, "same shape"),
@@ -92,4 +95,5 @@ def test_everything_else_refuses(call, error, message, oracle, x_T, schedule):
 
 def test_a_model_of_the_wrong_shape_is_named(x_T, schedule):
     with pytest.raises(ValueError, match="input and output"): ddim_sample(lambda x, t: x[..., :2], x_T, schedule, 5)
-    with pytest.raises(TypeError, match="tensor or an object with .sample"): ddim_sample(lambda x, t: None, x_T, schedule, 5)
+    with pytest.raises(TypeError, match="tensor or an object with .sample"):
+        ddim_sample(lambda x, t: None, x_T, schedule, 5)

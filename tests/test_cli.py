@@ -31,7 +31,8 @@ def test_npz_png_and_gif(tmp_path):
 
 def test_help_lists_every_option():
     text = slowddim("sample", "--help").stdout
-    for option in ("--model", "--n", "--steps", "--eta", "--seed", "--out", "--batch-size", "--start", "--spacing"): assert option in text
+    for option in ("--model", "--n", "--steps", "--eta", "--seed", "--out", "--batch-size", "--start", "--spacing"):
+        assert option in text
     assert "sample" in slowddim("--help").stdout and "train" in slowddim("--help").stdout
 
 
@@ -54,7 +55,8 @@ def test_bad_input_exits_with_2_and_one_line(args, message, tmp_path):
 
 
 def test_train_then_sample(tmp_path):
-    done = slowddim("train", "--data", "digits", "--widths", 32, 32, "--patch-size", 1, "--epochs", 1, "--bs", 250, "--out", tmp_path/"digits")
+    done = slowddim("train", "--data", "digits", "--widths", 32, 32, "--patch-size", 1, "--epochs", 1, "--bs", 250,
+                    "--out", tmp_path/"digits")
     assert done.returncode == 0, done.stderr
     assert sorted(p.name for p in tmp_path.iterdir()) == ["digits"]
     done = slowddim("sample", "--model", tmp_path/"digits", "--n", 3, "--steps", 2, "--out", tmp_path/"d.npz")

@@ -34,7 +34,8 @@ def test_known_pixels():
 
 def test_missing_data_says_what_was_tried(tmp_path):
     code = "from slowddim.data import load_data; load_data('fashion_mnist')"
-    env = dict(PATH="", HF_HUB_OFFLINE="1", HF_HOME=str(tmp_path), HOME=str(tmp_path), SLOWDDIM_DATA=str(tmp_path/"nowhere"))
+    env = dict(PATH="", HF_HUB_OFFLINE="1", HF_HOME=str(tmp_path), HOME=str(tmp_path),
+               SLOWDDIM_DATA=str(tmp_path/"nowhere"))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env)
     last = done.stderr.strip().splitlines()[-1]
     assert done.returncode == 1 and last.startswith("FileNotFoundError: no fashion_mnist data found")

@@ -39,7 +39,8 @@ def test_seeds_differ_and_repeat(shipped):
 
 
 def test_memory_holds_one_batch(schedule):
-    seen = [len(batch) for _, batch in iter_images(GaussianOracle(schedule), schedule, 50, 3, shape=(1, 8, 8), batch_size=8)]
+    batches = iter_images(GaussianOracle(schedule), schedule, 50, 3, shape=(1, 8, 8), batch_size=8)
+    seen = [len(batch) for _, batch in batches]
     assert seen == [8]*6 + [2]
 
 

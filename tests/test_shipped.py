@@ -17,7 +17,8 @@ def test_card_and_size(root):
         folder = weights_dir()/name
         card, size = read_json(folder/"card.json"), (folder/MODEL_FILE).stat().st_size
         assert card["digest"] == file_digest(folder/MODEL_FILE) and card["bytes"] == size <= 18e6
-        assert {"data", "command", "seconds", "machine", "test_loss", "settings"} <= card.keys() and card["settings"]["n_images"] == 60000
+        assert {"data", "command", "seconds", "machine", "test_loss",
+                "settings"} <= card.keys() and card["settings"]["n_images"] == 60000
         assert read_json(root/"results"/f"train_{name}.json")["digest"] == card["digest"]
     assert sum(p.stat().st_size for p in weights_dir().rglob("*.safetensors")) < 20e6
 
@@ -37,8 +38,10 @@ def test_pictures_look_like_the_data():
 
 
 def test_all_offers_what_lessons_need(root):
-    for name in "torch np plt Path partial DDPMScheduler DDIMScheduler linear_schedule DDPM ddim_sample sample train show_images load_pretrained fashion_unet".split():
-        assert hasattr(everything, name), name
-    tree = ast.parse(Path(everything.__file__).read_text("utf-8"))
-    starred = {n.module.split(".")[1] for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n.module.startswith("slowddim.")}
+    names = ("torch np plt Path partial DDPMScheduler DDIMScheduler linear_schedule DDPM ddim_sample sample train "
+             "show_images load_pretrained fashion_unet")
+    for name in names.split(): assert hasattr(everything, name), name
+    nodes = ast.walk(ast.parse(Path(everything.__file__).read_text("utf-8")))
+    modules = [n.module for n in nodes if isinstance(n, ast.ImportFrom)]
+    starred = {m.split(".")[1] for m in modules if m.startswith("slowddim.")}
     assert starred == {p.stem for p in (root/"slowddim").glob("*.py")} - {"__init__", "_modidx", "all", "cli"}

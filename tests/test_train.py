@@ -3,12 +3,14 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from functools import partial
 
 import pytest
 import torch
 from conftest import needs_data
 
+from slowddim.data import load_data
 from slowddim.schedule import cosine_schedule
 from slowddim.train import train
 from slowddim.unet import UNet
@@ -21,7 +23,6 @@ from slowddim.unet import UNet
 torch.manual_seed(0)
 net = UNet(sample_size=8, widths=(32, 32), patch_size=1)
 train(net, lr=1e-3, n_epochs=4, bs=250, data="digits", seed=3, checkpoint=sys.argv[1], save_every=0, progress=False)
-torch.manual_seed(0)
 """
 
 
@@ -47,7 +48,8 @@ def test_the_source_call(tmp_path):
     "The course notebook's own keywords, on a small network and the digits."
     net = UNet(sample_size=8, widths=(32, 32), patch_size=1)
     before = [p.clone() for p in net.parameters()]
-    log = train(net, lr=1e-2, n_epochs=1, bs=128, opt_func=partial(torch.optim.Adam, eps=1e-5), ddpm=cosine_schedule(), data="digits", progress=False)
+    log = train(net, lr=1e-2, n_epochs=1, bs=128, opt_func=partial(torch.optim.Adam, eps=1e-5), ddpm=cosine_schedule(),
+                data="digits", progress=False)
     assert log["steps"] == 12 and log["settings"]["schedule"]["kind"] == "cosine"
     assert any(not torch.equal(a, b) for a, b in zip(before, net.parameters()))
 
@@ -64,9 +66,8 @@ def test_average_ends_in_the_model(ema, tmp_path):
 @needs_data
 def test_real_fashion_mnist_trains():
     torch.manual_seed(0)
-    from slowddim.data import load_data
-    from dataclasses import replace
     full = load_data("fashion_mnist")
     few = replace(full, images=full.images[:1024], labels=full.labels[:1024])
-    log = train(UNet(image_size=28, widths=(32, 32, 32)), lr=2e-3, n_epochs=2, bs=64, data=few, seed=0, n_test=100, progress=False)
+    log = train(UNet(image_size=28, widths=(32, 32, 32)), lr=2e-3, n_epochs=2, bs=64, data=few, seed=0, n_test=100,
+                progress=False)
     assert log["losses"][-1][1] < 0.6*log["losses"][0][1] and len(log["test_losses"]) == 2

@@ -24,7 +24,9 @@ def main():
         fresh.mkdir()
         for part in PARTS:
             source = ROOT/part
-            if source.is_dir(): shutil.copytree(source, fresh/part, symlinks=True, ignore=shutil.ignore_patterns("__pycache__", "*.safetensors"))
+            if source.is_dir():
+                shutil.copytree(source, fresh/part, symlinks=True,
+                                ignore=shutil.ignore_patterns("__pycache__", "*.safetensors"))
             else: shutil.copy(source, fresh/part)
         subprocess.run([Path(sys.executable).parent/"nbdev-export"], cwd=fresh, check=True)
         wrong = differing(fresh)

@@ -13,7 +13,8 @@ def main():
     "Sample 64 garments and plot the training log in results/."
     images = ROOT/"nbs"/"images"
     images.mkdir(exist_ok=True)
-    subprocess.run([Path(sys.executable).parent/"slowddim", "sample", "--n", "64", "--steps", "20", "--seed", "0", "--out", images/"samples.png"], check=True)
+    subprocess.run([Path(sys.executable).parent/"slowddim", "sample", "--n", "64", "--steps", "20", "--seed", "0",
+                    "--out", images/"samples.png"], check=True)
     plot_losses(read_json(ROOT/"results"/"train_fashion_mnist.json")).savefig(images/"loss.png", dpi=100)
 
 

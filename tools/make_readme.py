@@ -24,7 +24,8 @@ def main():
     text += "\n\n".join(filter(None, map(cell_text, cells))) + "\n"
     readme = ROOT/"README.md"
     if "--check" not in sys.argv: readme.write_text(text, encoding="utf-8")
-    elif readme.read_text(encoding="utf-8") != text: sys.exit("README.md differs from nbs/index.ipynb: run tools/make_readme.py")
+    elif readme.read_text(encoding="utf-8") != text:
+        sys.exit("README.md differs from nbs/index.ipynb: run tools/make_readme.py")
 
 
 if __name__ == "__main__": main()
