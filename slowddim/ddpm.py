@@ -98,6 +98,7 @@ def take_step(x_t:Tensor, # (B, C, H, W)
     if clip is not None:
         x_0 = x_0.clamp(*clip)
         eps = (x_0 - step.x0_a*x_t)/step.x0_b
+    if step.t_prev == -1: return x_0, x_0, eps # clean: a, b are x0_a, x0_b and nothing is added
     x_prev = step.a*x_t + step.b*eps
     return x_prev if noise is None or step.c == 0 else x_prev.add_(noise, alpha=step.c), x_0, eps
 

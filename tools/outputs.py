@@ -1,0 +1,41 @@
+"Run notebooks, keep their outputs, and make the stored pictures small: `tools/outputs.py [notebook ...]`, default all."
+import base64
+import io
+import subprocess
+import sys
+from pathlib import Path
+
+from nbformat import read, write
+from PIL import Image
+
+ROOT = Path(__file__).parent.parent
+MAX_WIDTH, COLOURS = 800, 96
+
+
+def shrink(data:str)->str: # base64 PNG -> smaller base64 PNG
+    "Scale a stored picture to at most `MAX_WIDTH` pixels and give it a palette."
+    picture = Image.open(io.BytesIO(base64.b64decode(data)))
+    if picture.mode == "P": return data
+    if picture.width > MAX_WIDTH:
+        picture = picture.resize((MAX_WIDTH, round(picture.height*MAX_WIDTH/picture.width)), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    picture.convert("RGB").quantize(COLOURS).save(buffer, format="PNG", optimize=True)
+    return min(base64.b64encode(buffer.getvalue()).decode(), data, key=len)
+
+
+def main():
+    "Execute, save, shrink, clean."
+    paths = [Path(p).resolve() for p in sys.argv[1:]] or sorted((ROOT/"nbs").rglob("*.ipynb"))
+    tool = Path(sys.executable).parent
+    for path in paths:
+        subprocess.run([tool/"nbdev-test", path, "--save", "--n-workers", "0"], cwd=ROOT, check=True)
+        nb = read(path, as_version=4)
+        for cell in nb.cells:
+            for out in cell.get("outputs", []):
+                if "image/png" in out.get("data", {}): out.data["image/png"] = shrink(out.data["image/png"])
+        write(nb, path)
+        subprocess.run([tool/"nbdev-clean", "--fname", path], cwd=ROOT, check=True)
+        print(f"{path.relative_to(ROOT)}: {path.stat().st_size/1e3:.0f} kB")
+
+
+if __name__ == "__main__": main()
