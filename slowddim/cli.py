@@ -175,7 +175,7 @@ def main(argv:list[str]|None=None # None: the process's own arguments
     args = make_parser().parse_args(argv)
     args.argv = argv[1:]
     try: print(args.run(args))
-    except (ValueError, TypeError, FileNotFoundError, ImportError) as e:
+    except (ValueError, TypeError, FileNotFoundError, ImportError, FloatingPointError) as e:
         print(f"slowddim {args.command}: {e}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

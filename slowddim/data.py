@@ -51,6 +51,13 @@ class ImageSet:
         x = to_unit(self.images[index])
         return x if size is None else pad_images(x, size)
 
+    def resized(self,
+                size:int # new height and width
+               )->"ImageSet": # bilinear; for a network without padding, as the source notebook has it
+        "Resample every image to `size` x `size` (the source's way; padding keeps the pixels instead)."
+        new = v2.functional.resize(self.images, [check_int("size", size, 1)]*2, antialias=True)
+        return replace(self, images=new)
+
 # %% ../nbs/api/09_data.ipynb #fd46abf8
 def select_classes(data:ImageSet, # the whole set
                    classes:list[str]|None # names to keep; None: all
