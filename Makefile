@@ -7,7 +7,7 @@ METADATA := settings.ini setup.py pyproject.toml
 .PHONY: sample test export check notebooks pytest lint weights figures readme results clean
 
 $(BIN)/python:
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv $(VENV) || (rm -rf $(VENV); exit 1)
 
 $(VENV)/.installed: $(METADATA) | $(BIN)/python
 	@echo "Installing slowddim and what it needs into $(VENV) (once; torch is large) ..."

@@ -26,7 +26,7 @@ setup(
         *[f"Programming Language :: Python :: {v}" for v in cfg["python_versions"].split()],
     ],
     packages=find_packages(include=[cfg["lib_path"], f"{cfg['lib_path']}.*"]),
-    package_data={cfg["lib_path"]: ["weights_data/**/*.json", "weights_data/**/*.md", "weights_data/**/*.safetensors"]},
+    package_data={cfg["lib_path"]: [f"weights_data/*/*.{kind}" for kind in ("json", "md", "safetensors")]},
     install_requires=cfg["requirements"].split(),
     extras_require={"dev": cfg["dev_requirements"].split()},
     entry_points={

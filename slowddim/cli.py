@@ -31,10 +31,11 @@ def _write_gif(path, model, schedule, args): # a film of the grid forming
     from slowddim.viz import image_grid
     generators = image_generators(args.seed, args.start, args.n)
     x_T = randn((args.n, *model_shape(model)), generator=generators, device=model_device(model))
+    eta = 1. if args.solver == "ddpm" else args.eta
     frames = []
     with torch.inference_mode():
-        for state in ddim_trajectory(model, x_T, schedule, args.steps, eta=args.eta, spacing=args.spacing,
-                                     clip=DATA_RANGE, generator=generators, progress=not args.quiet):
+        for state in ddim_trajectory(model, x_T, schedule, args.steps, eta=eta, spacing=args.spacing, clip=DATA_RANGE,
+                                     generator=generators, progress=not args.quiet):
             frames.append(image_grid(to_images(state.x_0, model), scale=args.scale))
     frames[0].save(path, save_all=True, append_images=frames[1:] + frames[-1:]*10, duration=100, loop=0)
 
@@ -45,37 +46,40 @@ def run_sample(args:argparse.Namespace # parsed by `make_parser`
     path = Path(args.out)
     if path.suffix not in (".png", ".gif", ".npz"):
         raise ValueError(f"--out must end in .png, .gif or .npz, got {args.out!r}")
-    from slowddim.core import default_device
-    from slowddim.generate import sample_images, sample_to_npz
+    from slowddim.core import check_int, default_device
+    from slowddim.generate import iter_images, sample_images, sample_to_npz
     from slowddim.pretrained import load_pretrained
     from slowddim.viz import save_grid
     tic = time.perf_counter()
+    check_int("scale", args.scale, 1)
     model, schedule = load_pretrained(args.model, device=default_device(args.device))
     how = dict(n_steps=args.steps, solver=args.solver, eta=args.eta, spacing=args.spacing, seed=args.seed,
-               start=args.start,
-               batch_size=args.batch_size, progress=not args.quiet)
+               start=args.start, batch_size=args.batch_size)
+    iter_images(model, schedule, args.n, **how) # refuses bad input before a folder is made
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix == ".npz": sample_to_npz(path, model, schedule, args.n, **how)
+    if path.suffix == ".npz": sample_to_npz(path, model, schedule, args.n, progress=not args.quiet, **how)
     elif path.suffix == ".gif": _write_gif(path, model, schedule, args)
-    else: save_grid(path, sample_images(model, schedule, args.n, **how), scale=args.scale)
+    else: save_grid(path, sample_images(model, schedule, args.n, progress=not args.quiet, **how), scale=args.scale)
     calls = "1 step" if args.steps == 1 else f"{args.steps} steps"
     return f"{args.n} images, {calls} each, in {time.perf_counter() - tic:.1f} s -> {path}"
 
 # %% ../nbs/api/22_cli.ipynb #c4997c26
-def _build(args): # -> network and schedule
+def _build(args): # -> network, schedule and data; the network is as large as the images, rounded up to a power of two
     import torch
 
-    from slowddim.data import load_data
+    from slowddim.data import DATA_NAMES, load_data
     from slowddim.schedule import cosine_schedule, linear_schedule
     from slowddim.unet import UNet, fashion_unet
+    if args.data in DATA_NAMES and args.size is not None:
+        raise ValueError(f"--size is for folders, {args.data} has its own")
     data = load_data(args.data, classes=args.classes, size=args.size)
-    channels, height = data.images.shape[1:3]
-    size = args.size or max(8, 2**math.ceil(math.log2(height)))
+    channels, height, width = data.images.shape[1:]
+    if height != width: raise ValueError(f"the images are {height}x{width}, not square: pass --size")
+    size = max(8, 2**math.ceil(math.log2(height)))
     torch.manual_seed(args.seed)
-    if args.net == "source": model = fashion_unet(channels, size)
-    else:
-        model = UNet(size, channels, tuple(args.widths), args.n_blocks, patch_size=args.patch_size,
-                     image_size=height if height < size else None)
+    crop = height if height < size else None
+    if args.net == "source": model = fashion_unet(channels, size, crop)
+    else: model = UNet(size, channels, tuple(args.widths), args.n_blocks, patch_size=args.patch_size, image_size=crop)
     if args.schedule == "cosine": schedule = cosine_schedule(args.n_steps)
     else: schedule = linear_schedule(args.n_steps, beta_max=args.beta_max)
     return model, schedule, data
@@ -116,7 +120,7 @@ def _add_sample(sub):
     p.add_argument("--model", default="fashion_mnist", help="a shipped name, a folder, or a hub id owner/model")
     p.add_argument("--n", type=int, default=64, help="number of images")
     p.add_argument("--steps", type=int, default=20, help="network calls per image, 1 to the model's T")
-    p.add_argument("--solver", default="ddim", help="ddim or ddpm (all T steps)")
+    p.add_argument("--solver", default="ddim", help="ddim, or ddpm: the same steps with eta 1")
     p.add_argument("--eta", type=float, default=0., help="0 is DDIM (deterministic), 1 is DDPM")
     p.add_argument("--spacing", default="trailing", help="trailing, leading, linspace or quadratic")
     p.add_argument("--seed", type=int, default=0, help="image i depends on (seed, i) alone")
@@ -134,7 +138,7 @@ def _add_train(sub):
     p.add_argument("--data", default="fashion_mnist",
                    help="fashion_mnist, mnist, cifar10, digits, or a folder of images")
     p.add_argument("--classes", nargs="+", default=None, help="train on these classes only")
-    p.add_argument("--size", type=int, default=None, help="for a folder: scale and crop to this size")
+    p.add_argument("--size", type=int, default=None, help="for a folder: scale and crop images to this")
     p.add_argument("--net", choices=["small", "source"], default="small",
                    help="our U-Net, or the source notebook's 15.9 M parameter one")
     p.add_argument("--widths", type=int, nargs="+", default=[64, 64, 128], help="channels per level, the finest first")
@@ -175,10 +179,12 @@ def main(argv:list[str]|None=None # None: the process's own arguments
     args = make_parser().parse_args(argv)
     args.argv = argv[1:]
     try: print(args.run(args))
-    except (ValueError, TypeError, FileNotFoundError, ImportError, FloatingPointError) as e:
+    except (ValueError, TypeError, ImportError, FloatingPointError, OSError) as e:
         print(f"slowddim {args.command}: {e}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(f"\nslowddim {args.command}: stopped; the same command goes on from the last checkpoint", file=sys.stderr)
+        resumes = args.command == "train" or Path(args.out).suffix == ".npz"
+        print(f"\nslowddim {args.command}: stopped{'; the same command goes on from here' if resumes else ''}",
+              file=sys.stderr)
         return 130
     return 0

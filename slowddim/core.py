@@ -10,9 +10,9 @@ Docs: https://slowddim.github.io/slowddim/api/core.html.md"""
 
 # %% auto #0
 __all__ = ['DATA_RANGE', 'GREEK', 'check_choice', 'check_int', 'check_number', 'check_images', 'check_same_shape', 'append_dims',
-           'mix_seed', 'seeded_generator', 'image_generators', 'randn', 'to_unit', 'to_pixels', 'pad_images',
-           'crop_images', 'model_output', 'model_shape', 'model_device', 'default_device', 'accept_greek',
-           'progress_bar']
+           'mix_seed', 'seeded_generator', 'image_seed', 'image_generators', 'check_generator', 'randn', 'to_unit',
+           'to_pixels', 'pad_images', 'crop_images', 'model_output', 'model_shape', 'model_device', 'default_device',
+           'accept_greek', 'progress_bar']
 
 # %% ../nbs/api/00_core.ipynb #a0a997f4
 import functools
@@ -118,24 +118,43 @@ def seeded_generator(*parts:int # e.g. `seed, image_number`
     return torch.Generator().manual_seed(mix_seed(*parts))
 
 # %% ../nbs/api/00_core.ipynb #e9b5d11a
+def image_seed(seed:int, # seed of the whole run
+               i:int # number of the image, below 2**32
+              )->int: # in [0, 2**32)
+    "Return the seed of image `i`: different for all images of a run."
+    h = (mix_seed(seed) + i) & 0xFFFFFFFF
+    for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)): h = (h ^ h >> shift)*factor & 0xFFFFFFFF
+    return h ^ h >> 16
+
+# %% ../nbs/api/00_core.ipynb #c6babc18
 def image_generators(seed:int, # seed of the whole run
                      start:int, # number of the first image
                      n:int # how many images
                     )->list[torch.Generator]: # one CPU generator per image
     "Return the random streams of images `start` to `start+n-1`."
-    return [seeded_generator(seed, i) for i in range(start, start + n)]
+    return [torch.Generator().manual_seed(image_seed(seed, i)) for i in range(start, start + n)]
 
-# %% ../nbs/api/00_core.ipynb #d35d4c42
+# %% ../nbs/api/00_core.ipynb #e82e4cd0
+def check_generator(generator, # what the caller passed
+                    n:int # images in the batch
+                   ): # `generator`, unchanged
+    "Return `generator` if it is None, a `torch.Generator`, or a list of `n` of them."
+    many = isinstance(generator, (list, tuple))
+    if not all(isinstance(g, torch.Generator) for g in (generator if many else [generator]) if many or g is not None):
+        raise TypeError(f"generator must be a torch.Generator, a list of them, or None, got {generator!r}")
+    if many and len(generator) != n:
+        raise ValueError(f"a list of generators needs one per image: got {len(generator)} for a batch of {n}")
+    return generator
+
+# %% ../nbs/api/00_core.ipynb #bdf4af0f
 def randn(shape:tuple, # (B, ...)
-          *, generator:torch.Generator|list|None=None, # one for the batch, or a list of B
+          *, generator:torch.Generator|list|None=None, # one for the batch, or a list of B; None: torch's global one
           device=None, # where the result goes; None: CPU
           dtype:torch.dtype=torch.float32 # of the result
          )->Tensor: # standard normal, `shape`
     "Draw standard normal noise; with a list of generators image `i` depends on generator `i` alone."
     def draw(s, g): return torch.randn(s, generator=g, device=device if g is None else g.device, dtype=dtype).to(device)
-    if not isinstance(generator, (list, tuple)): return draw(tuple(shape), generator)
-    if len(generator) != shape[0]:
-        raise ValueError(f"a list of generators needs one per image: got {len(generator)} for a batch of {shape[0]}")
+    if not isinstance(check_generator(generator, shape[0]), (list, tuple)): return draw(tuple(shape), generator)
     return torch.stack([draw(tuple(shape[1:]), g) for g in generator])
 
 # %% ../nbs/api/00_core.ipynb #c545f726
@@ -211,7 +230,10 @@ def model_device(model # any model
 def default_device(device=None # a device, its name, or None
                   )->torch.device:
     "Return `device`, or the best one here: CUDA, then Apple's MPS, then the CPU."
-    if device is not None: return torch.device(device)
+    if device is not None:
+        try: return torch.empty(0, device=device).device
+        except (RuntimeError, AssertionError, NotImplementedError, TypeError) as e:
+            raise ValueError(f"device {device!r} cannot be used here: {str(e).splitlines()[0]}") from e
     if torch.cuda.is_available(): return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 

@@ -1,6 +1,6 @@
 """Fashion-MNIST, MNIST, CIFAR-10, scikit-learn's digits or a folder of images, as one tensor of bytes.
 
-Small image sets fit in memory as bytes: all of Fashion-MNIST is 47 MB. So a data set here is one `uint8` tensor with its labels,
+Small image sets fit in memory as bytes: Fashion-MNIST's 60,000 training images are 47 MB. So a data set here is one `uint8` tensor with its labels,
 opened once through the `datasets` library, cut to the classes you want, and turned into floats a batch at a time. The sets
 are never part of this repository; this room knows where to look for them and says what it tried.
 
@@ -32,7 +32,7 @@ class ImageSet:
     name: str # e.g. "fashion_mnist"
     split: str # "train" or "test"
     images: Tensor # (N, C, H, W) uint8
-    labels: Tensor # (N,) int64
+    labels: Tensor # (N,) int64, index into `classes`
     classes: tuple # class names
     path: str|None = None # where it was opened, if a path was given
 
@@ -64,8 +64,8 @@ def select_classes(data:ImageSet, # the whole set
                   )->ImageSet: # labels are renumbered in the order of `classes`
     "Keep some classes."
     if classes is None: return data
-    if isinstance(classes, str) or not classes:
-        raise ValueError(f"classes must be a non-empty list of names, got {classes!r}")
+    if isinstance(classes, str) or not classes or len(set(classes)) < len(classes):
+        raise ValueError(f"classes must be a non-empty list of different names, got {classes!r}")
     wanted = [data.classes.index(check_choice("class", c, data.classes)) for c in classes]
     new = torch.full((len(data.classes),), -1)
     new[wanted] = torch.arange(len(wanted))
@@ -130,11 +130,12 @@ def load_folder(folder, # holds images, or one sub-folder of images per class
     "Open a folder of images."
     folder = Path(folder)
     files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+    if size is not None: check_int("size", size, 1)
     if not files: raise FileNotFoundError(f"no images ({', '.join(sorted(IMAGE_SUFFIXES))}) in {folder}")
     mode = check_choice("channels", str(channels), {"1": "L", "3": "RGB"})
     pictures = [Image.open(f).convert({"1": "L", "3": "RGB"}[mode]) for f in files]
     if size is not None:
-        fit = v2.Compose([v2.Resize(check_int("size", size, 1), antialias=True), v2.CenterCrop(size)])
+        fit = v2.Compose([v2.Resize(size, antialias=True), v2.CenterCrop(size)])
         pictures = [fit(p) for p in pictures]
     sizes = sorted({p.size for p in pictures})
     if len(sizes) > 1:
@@ -149,14 +150,20 @@ def load_data(name:str="fashion_mnist", # one of `DATA_NAMES`, or a folder of im
               split:str="train", # "train" or "test"
               *, path=None, # where to look instead of $SLOWDDIM_DATA and the hub
               classes:list[str]|None=None, # names of the classes to keep; None: all
-              size:int|None=None, # for a folder: scale and crop to this size
-              channels:int=3 # for a folder: 1 grey, 3 colour
+              size:int|None=None, # of a folder's images: scale and crop to this
+              channels:int=3 # of a folder's images: 1 grey, 3 colour
              )->ImageSet:
     "Open a set of images as one uint8 tensor."
     check_choice("split", split, ("train", "test"))
+    if name in DATA_NAMES and (size is not None or channels != 3):
+        raise ValueError(f"size and channels are for folders of images, {name} comes as it is (see ImageSet.resized)")
+    if path is not None and name not in HUB_IDS:
+        raise ValueError(f"path is for {', '.join(HUB_IDS)}, got it with {name!r}")
     if name == "digits": data = _digits(split)
     elif name in HUB_IDS: data = _from_hub(name, split, path)
-    elif isinstance(name, (str, Path)) and Path(name).is_dir(): data = load_folder(name, size, channels)
+    elif isinstance(name, (str, Path)) and Path(name).is_dir():
+        if split != "train": raise ValueError(f"a folder of images has no {split!r} split: load another folder")
+        data = load_folder(name, size, channels)
     else:
         raise ValueError(f"data must be one of {', '.join(map(repr, DATA_NAMES))} or a folder of images, got {name!r}")
     return select_classes(data, classes)

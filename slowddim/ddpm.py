@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from .core import accept_greek, check_choice, check_images, check_int, check_same_shape
-from .core import model_output, progress_bar, randn
+from .core import check_generator, model_output, progress_bar, randn
 from .noising import x0_coefficients
 from .schedule import NoiseSchedule, as_schedule, linear_schedule
 
@@ -74,6 +74,7 @@ def ddpm_numbers(t:int, # current time
                  variance:str="posterior" # one of `VARIANCES`
                 )->StepNumbers:
     "Numbers of the ancestral step, the posterior mean with the predicted x_0 put in (DDPM eq. 7)."
+    schedule = as_schedule(schedule)
     ab, ab_prev = schedule.at(t), schedule.at(t_prev)
     x0_a, x0_b = x0_coefficients(ab)
     of_x0 = ab_prev**0.5*(1 - ab/ab_prev)/(1 - ab)
@@ -107,7 +108,8 @@ def check_clip(clip # None, a positive number, or (lo, hi)
               )->tuple|None: # (lo, hi)
     "Turn `clip` into a range; a single number c means (-c, c)."
     if clip is None: return None
-    lo, hi = clip if isinstance(clip, (tuple, list)) and len(clip) == 2 else (-clip, clip)
+    single = isinstance(clip, (int, float)) and not isinstance(clip, bool)
+    lo, hi = (-clip, clip) if single else clip if isinstance(clip, (tuple, list)) and len(clip) == 2 else (None, None)
     if not (isinstance(lo, (int, float)) and isinstance(hi, (int, float)) and lo < hi):
         raise ValueError(f"clip must be None, a positive number or (lo, hi) with lo < hi, got {clip!r}")
     return float(lo), float(hi)
@@ -167,7 +169,7 @@ def walk(model, # `model(x, t)`, t int64 (B,): predicted noise
     x, pred = x_T, None
     for i, step in enumerate(progress_bar(steps, progress, desc="sampling", unit="step")):
         evaluated = evaluate is None or evaluate[i]
-        if evaluated: pred = model_output(model(x, torch.full((len(x),), step.t, device=x.device)), x)
+        if evaluated: pred = model_output(model(x, torch.full((len(x),), step.t, device=x.device)), x).to(x.dtype)
         x_prev, x_0, eps = take_step(x, pred, step, step_noise(x, step.c, generator=generator), clip)
         yield State(step.t, step.t_prev, x, x_prev, x_0, eps, evaluated)
         x = x_prev
@@ -191,5 +193,6 @@ def ddpm_sample(model, # `model(x, t)` predicting noise
     "Sample by visiting all T times (DDPM algorithm 2)."
     schedule = as_schedule(schedule)
     check_choice("variance", variance, VARIANCES)
+    check_generator(generator, len(check_images(x_T)))
     steps = [ddpm_numbers(t, t - 1, schedule, variance) for t in reversed(range(schedule.n_steps))]
-    return last_x0(walk(model, check_images(x_T), steps, clip=check_clip(clip), generator=generator, progress=progress))
+    return last_x0(walk(model, x_T, steps, clip=check_clip(clip), generator=generator, progress=progress))

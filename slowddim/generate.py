@@ -13,6 +13,8 @@ Docs: https://slowddim.github.io/slowddim/api/generate.html.md"""
 __all__ = ['SOLVERS', 'to_images', 'iter_images', 'sample_images', 'sample_to_npz']
 
 # %% ../nbs/api/14_generate.ipynb #3e096996
+import hashlib
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,10 +22,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .core import DATA_RANGE, check_choice, check_int, check_number, crop_images, image_generators
+from .core import DATA_RANGE, check_choice, check_int, crop_images, image_generators
 from .core import model_device, model_shape, progress_bar, randn, to_pixels
-from .ddim import ddim_sample
-from .ddpm import VARIANCES
+from .ddim import ddim_sample, plan_steps
+from .ddpm import VARIANCES, check_clip
 from .schedule import NoiseSchedule, as_schedule, as_timesteps
 from .weights import atomic_path, read_json, write_json
 
@@ -36,7 +38,7 @@ def to_images(x_0:Tensor, # (N, C, H, W) in [-1, 1]
     return to_pixels(crop_images(x_0, size)).permute(0, 2, 3, 1).cpu()
 
 # %% ../nbs/api/14_generate.ipynb #6d7ddb02
-def _ddpm(model, x_T, schedule, n_steps, *, eta, **kwargs): # the ancestral sampler is DDIM at eta 1
+def _ddpm(model, x_T, schedule, n_steps, *, eta, **kwargs): # the ancestral sampler on a sub-sequence is eta 1
     return ddim_sample(model, x_T, schedule, n_steps, eta=1., **kwargs)
 
 SOLVERS = dict(ddim=ddim_sample, ddpm=_ddpm)
@@ -68,9 +70,11 @@ def iter_images(model, # `model(x, t)` predicting noise
     schedule, n, start = as_schedule(schedule), check_int("n", n, 1), check_int("start", start, 0)
     check_choice("solver", solver, SOLVERS)
     check_choice("variance", variance, VARIANCES)
-    as_timesteps(n_steps, schedule.n_steps, spacing)
+    eta = 1. if solver == "ddpm" and eta == 0 else eta
+    if solver == "ddpm" and eta != 1: raise ValueError(f"solver 'ddpm' is eta=1, got eta={eta}")
+    plan_steps(schedule, n_steps, eta=eta, variance=variance, spacing=spacing)
     batch_size = check_int("batch_size", 64 if batch_size is None else batch_size, 1)
-    how = dict(eta=check_number("eta", eta, 0), variance=variance, spacing=spacing, clip=clip)
+    how = dict(eta=eta, variance=variance, spacing=spacing, clip=check_clip(clip))
     return _batches(model, schedule, range(start, start + n), model_shape(model, shape), n_steps, solver, batch_size,
                     check_int("seed", seed, 0), how)
 
@@ -109,6 +113,15 @@ def _open_part(part, shape, settings): # -> array on disk, images already done
     return array, 0
 
 # %% ../nbs/api/14_generate.ipynb #0073e981
+def _fingerprint(model): # tells models apart: the card's digest, a hash of the weights, or something new every time
+    if digest := getattr(model, "card", {}).get("digest"): return digest
+    if not hasattr(model, "state_dict"): return secrets.token_hex(8)
+    h = hashlib.sha256()
+    for name, v in model.state_dict().items():
+        h.update(name.encode() + v.detach().cpu().float().numpy().tobytes())
+    return h.hexdigest()[:12]
+
+# %% ../nbs/api/14_generate.ipynb #7c8a2eb5
 def sample_to_npz(path, # file to write, .npz
                   model, # `model(x, t)` predicting noise
                   schedule:NoiseSchedule, # or an object with `.schedule`
@@ -126,9 +139,9 @@ def sample_to_npz(path, # file to write, .npz
     iter_images(model, schedule, n, n_steps, start=start, **how) # refuse bad input before touching the disk
     c, h, w = model_shape(model, shape)
     size = getattr(getattr(model, "config", None), "image_size", None)
-    settings = dict(n=n, n_steps=str(n_steps), seed=seed, start=start, schedule=as_schedule(schedule).spec,
-                    digest=getattr(model, "card", {}).get("digest"),
-                    **{k: str(v) for k, v in kwargs.items() if k != "batch_size"})
+    others = {k: str(v) for k, v in kwargs.items() if k != "batch_size"}
+    settings = dict(n=n, seed=seed, start=start, shape=[c, h, w], schedule=as_schedule(schedule).spec,
+                    model=_fingerprint(model), n_steps=as_timesteps(n_steps, as_schedule(schedule).n_steps), **others)
     array, done = _open_part(part, (n, size or h, size or w, c), settings)
     bar = progress_bar(None, progress, total=n, initial=done, desc="sampling", unit="image")
     rest = iter_images(model, schedule, n - done, n_steps, start=start + done, **how) if done < n else ()
@@ -138,7 +151,7 @@ def sample_to_npz(path, # file to write, .npz
         write_json(part/"note.json", dict(settings=settings, done=first - start + len(batch)))
         bar.update(len(batch))
     bar.close()
-    with atomic_path(path) as p: np.savez(p, array)
+    with atomic_path(path) as p, open(p, "wb") as f: np.savez(f, array)
     del array
     for file in part.iterdir(): file.unlink()
     part.rmdir()

@@ -18,18 +18,20 @@ from .core import append_dims, check_choice, check_same_shape
 from .schedule import NoiseSchedule, as_schedule
 
 # %% ../nbs/api/03_noising.ipynb #86f838d4
+def _column(v, like): # numbers per image -> broadcastable, in the images' dtype
+    if isinstance(v, float): return v
+    if v.shape != like.shape[:1]:
+        raise ValueError(f"t must be an int or hold one time per image: got shape {tuple(v.shape)} for a batch of "
+                         f"{len(like)}")
+    return append_dims(v, like.ndim).to(like.device, like.dtype)
+
 def rates(t, # int, or integer tensor (B,); -1 is the clean image
           schedule:NoiseSchedule, # or an object with `.schedule`
           like:Tensor # the images they will multiply
          ): # (signal, noise): floats, or tensors (B, 1, ..., 1)
     "Return sqrt(alpha_bar_t) and sqrt(1 - alpha_bar_t)."
     ab = as_schedule(schedule).at(t)
-    if isinstance(ab, float): return ab**0.5, (1 - ab)**0.5
-    if ab.shape != like.shape[:1]:
-        raise ValueError(f"t must be an int or hold one time per image: got shape {tuple(ab.shape)} for a batch of "
-                         f"{len(like)}")
-    ab = append_dims(ab, like.ndim)
-    return (ab.sqrt().to(like.device, like.dtype), (1 - ab).sqrt().to(like.device, like.dtype))
+    return _column(ab**0.5, like), _column((1 - ab)**0.5, like)
 
 # %% ../nbs/api/03_noising.ipynb #b0210240
 def add_noise(x_0:Tensor, # clean images (B, C, H, W)
@@ -39,6 +41,8 @@ def add_noise(x_0:Tensor, # clean images (B, C, H, W)
              )->Tensor: # x_t, device and dtype of `x_0`
     "Mix images with noise at time `t` (DDIM eq. 4)."
     check_same_shape(x_0, eps, "x_0 and eps")
+    if not x_0.is_floating_point():
+        raise TypeError(f"x_0 must be floating point in [-1, 1], got {x_0.dtype}: see to_unit")
     signal, noise = rates(t, schedule, x_0)
     return signal*x_0 + noise*eps
 
@@ -49,10 +53,6 @@ def x0_coefficients(alpha_bar # alpha-bar at t: float or tensor
     return alpha_bar**-0.5, -((1 - alpha_bar)/alpha_bar)**0.5
 
 # %% ../nbs/api/03_noising.ipynb #94987372
-def _column(v, like): # numbers per image -> broadcastable, in the images' dtype
-    if isinstance(v, float): return v
-    return append_dims(v, like.ndim).to(like.device, like.dtype)
-
 def predict_x0(x_t:Tensor, # noisy images (B, C, H, W)
                eps:Tensor, # the noise in them, same shape
                t, # int, or integer tensor (B,)
@@ -72,7 +72,7 @@ def predict_eps(x_t:Tensor, # noisy images (B, C, H, W)
     "Recover the noise from a noisy image and its clean version (DDIM eq. 4 solved for eps)."
     check_same_shape(x_t, x_0, "x_t and x_0")
     signal, noise = rates(t, schedule, x_t)
-    if isinstance(noise, float) and noise == 0:
+    if (noise == 0) if isinstance(noise, float) else (noise.device.type == "cpu" and bool((noise == 0).any())):
         raise ValueError("t must be in [0, T-1]: a clean image (t=-1) holds no noise to predict")
     return (x_t - signal*x_0)/noise
 

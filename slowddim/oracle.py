@@ -45,7 +45,7 @@ def gaussian_flow(oracle:GaussianOracle, # knows the data's mean and std
     a, b = oracle.schedule.at(t), oracle.schedule.at(t_to)
     var = oracle.std**2
     scale = ((b*var + 1 - b)/(a*var + 1 - a)).sqrt()
-    return b**0.5*oracle.mean + scale*(x - a**0.5*oracle.mean)
+    return (b**0.5*oracle.mean + scale*(x - a**0.5*oracle.mean)).to(x.dtype)
 
 # %% ../nbs/api/04_oracle.ipynb #1411dd8d
 class MixtureOracle:
@@ -60,6 +60,10 @@ class MixtureOracle:
         self.means = torch.as_tensor(means, dtype=torch.float64)
         self.std = float(std)
         w = torch.as_tensor([1.]*len(self.means) if weights is None else weights, dtype=torch.float64)
+        if self.means.ndim < 2:
+            raise ValueError(f"means must be (K, ...), one image each, got shape {tuple(self.means.shape)}")
+        if w.shape != self.means.shape[:1] or not bool((w > 0).all()):
+            raise ValueError(f"weights must be {len(self.means)} positive numbers, got {w.tolist()}")
         self.weights = w/w.sum()
 
     def __call__(self, x:Tensor, t:Tensor)->Tensor:

@@ -21,7 +21,8 @@ from huggingface_hub import snapshot_download
 from .schedule import NoiseSchedule, as_schedule, schedule_from_spec
 from .unet import UNet
 from .weights import CARD_FILE, CONFIG_FILE, MODEL_FILE, SCHEDULE_FILE
-from .weights import atomic_path, load_tensors, read_json, save_model_folder, shipped_names, weights_dir
+from .weights import atomic_path, file_digest, load_tensors, read_json
+from .weights import save_model_folder, shipped_names, weights_dir
 
 # %% ../nbs/api/13_pretrained.ipynb #ac9e7a35
 class ModelCard(dict):
@@ -45,9 +46,10 @@ def card_prose(card:dict # from `save_pretrained` or `model.card`
     settings, machine = card.get("settings", {}), card.get("machine", {})
     lines = [f"# {card.get('name', 'A slowddim model')}", "A noise predictor for DDPM and DDIM sampling, "
              f"trained on {card.get('data', 'unknown data')} ({settings.get('n_images', '?')} images)."]
-    if "seconds" in card:
-        lines.append(f"{card['steps']} steps of {settings['bs']} images took {card['seconds']/60:.0f} minutes on "
-                     f"{machine.get('device')} ({machine.get('threads')} threads, {card['precision']}). The mean squared "
+    if {"seconds", "steps", "precision"} <= card.keys():
+        lines.append(f"{card['steps']} steps of {settings.get('bs')} images took {card['seconds']/60:.0f} minutes on "
+                     f"{machine.get('device')} ({machine.get('threads')} threads, {card['precision']}). The mean "
+                     f"squared "
                      f"error of the predicted noise on test images is {card.get('test_loss')}.")
     if "command" in card: lines.append(f"Made by:\n\n```sh\n{card['command']}\n```")
     return "\n\n".join([*lines, ModelCard(card)._repr_markdown_()]) + "\n"
@@ -81,11 +83,18 @@ def load_pretrained(name:str="fashion_mnist", # a shipped name, a folder, or a h
     kind = config.get("_class_name")
     if kind not in _CLASSES:
         raise ValueError(f"{folder/CONFIG_FILE} names the class {kind!r}, known are {', '.join(map(repr, _CLASSES))}")
+    card = ModelCard(read_json(folder/CARD_FILE) if (folder/CARD_FILE).is_file() else {})
+    if card.get("digest", digest := file_digest(folder/MODEL_FILE)) != digest:
+        raise ValueError(f"{folder/MODEL_FILE} has digest {digest}, its card says {card['digest']}: the file is not "
+                         f"the one described")
+    crop = config.pop("image_size", None) if kind == "UNet2DModel" else None
     model = _CLASSES[kind].from_config(config)
-    model.load_state_dict(load_tensors(folder/MODEL_FILE)[0])
+    if crop is not None: model.register_to_config(image_size=crop)
+    try: model.load_state_dict(load_tensors(folder/MODEL_FILE)[0])
+    except RuntimeError as e: raise ValueError(f"{folder/MODEL_FILE} does not fit its {CONFIG_FILE}: {e}") from e
     model = model.to(device).eval().requires_grad_(False)
     if dtype != torch.float32: model = model.to(dtype)
-    model.card = ModelCard(read_json(folder/CARD_FILE) if (folder/CARD_FILE).is_file() else {})
+    model.card = card
     return model, schedule_from_spec(read_json(folder/SCHEDULE_FILE))
 
 # %% ../nbs/api/13_pretrained.ipynb #a028c89d

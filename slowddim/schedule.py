@@ -2,7 +2,7 @@
 
 A diffusion model hides an image under noise in $T$ steps. The *schedule* says how much of the image is left after each
 one; a *sub-sequence* says which of the $T$ steps a sampler visits on its way back. You need nothing but high-school roots
-and products; at the end you have both, exact to the last digit float64 can hold.
+and products; at the end you have both, in double precision.
 
 Docs: https://slowddim.github.io/slowddim/api/schedule.html.md"""
 
@@ -65,6 +65,8 @@ class NoiseSchedule:
 
     def __eq__(self, other): return isinstance(other, NoiseSchedule) and torch.equal(self.alpha_bar, other.alpha_bar)
 
+    def __hash__(self): return hash((self.n_steps, self.alpha_bar[-1].item()))
+
     def __repr__(self):
         args = "".join(f", {k}={v}" for k, v in self.spec.items() if k not in ("kind", "alpha_bar", "n_steps"))
         ends = f"{self.alpha_bar[0].item():.6f} ... {self.alpha_bar[-1].item():.3g}"
@@ -76,6 +78,7 @@ def _look_up(table, t): # alpha-bar at int or tensor t, 1 at t = -1
         t = check_int("t", t, -1, len(table) - 1)
         return 1. if t == -1 else table[t].item()
     if t.is_floating_point(): raise TypeError(f"t must hold integers, got {t.dtype}")
+    t = t.long() if t.device.type != "mps" else t.long().cpu() # Apple's devices have no float64
     if t.device.type == "cpu" and t.numel() and not (-1 <= t.min() and t.max() < len(table)):
         raise ValueError(f"t must be in [-1, {len(table) - 1}], got {t.min().item()} ... {t.max().item()}")
     return torch.cat([table, table.new_ones(1)]).to(t.device)[t] # index -1 is the last entry: the clean image

@@ -1,4 +1,4 @@
-"""Show the network a noisy image, ask for the noise, and do it a million times without losing anything on the way.
+"""Show the network a noisy image, ask for the noise, and do it again for hours without losing anything on the way.
 
 Training a diffusion model is one line of mathematics and a page of care. The line: mean squared error between the noise we
 added and the noise the network saw. The care: an average of the weights that samples better than the weights themselves, a
@@ -11,12 +11,11 @@ Docs: https://slowddim.github.io/slowddim/api/train.html.md"""
 
 # %% auto #0
 __all__ = ['PRECISIONS', 'eps_loss', 'one_cycle', 'ema_decay', 'update_ema_', 'step_index', 'step_noise_and_times', 'Training',
-           'use_bf16', 'train_step', 'test_loss_of', 'machine_facts', 'train']
+           'use_bf16', 'train_step', 'loss_on', 'train']
 
 # %% ../nbs/api/16_train.ipynb #20aa8fa4
 import copy
 import math
-import platform
 import secrets
 import time
 from contextlib import nullcontext
@@ -26,15 +25,16 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
 
 from .core import check_choice, check_int, check_number, model_device, model_output
-from .core import model_shape, progress_bar, seeded_generator
-from .data import DATA_NAMES, ImageSet, load_data
+from .core import mix_seed, model_shape, progress_bar, seeded_generator
+from .data import DATA_NAMES, ImageSet, load_data, select_classes
 from .ddpm import DDPM
 from .noising import add_noise
 from .schedule import NoiseSchedule, as_schedule
-from .weights import load_tensors, save_tensors
+from .weights import load_tensors, machine_facts, save_tensors
 
 # %% ../nbs/api/16_train.ipynb #d8729ba5
 def eps_loss(model, # `model(x, t)` predicting noise
@@ -155,23 +155,24 @@ def use_bf16(precision:str, # one of `PRECISIONS`
 def train_step(run:Training, # changed in place
                wrapped, # the model as `accelerate` prepared it
                data:ImageSet, # the images
-               schedule:NoiseSchedule, # the noise schedule
+               schedule:NoiseSchedule, # or an object with `.schedule`
                acc:Accelerator, # spreads the batch over processes
                *, size:int|None, # pad images to this size
                lr:float, # learning rate of this step
-               clip_grad:float, # largest gradient norm
                autocast # context manager for the forward pass
               )->float: # loss of this step
     "Take one optimiser step; several processes share the batch."
     index = step_index(run.settings["seed"], run.step, len(data), run.settings["bs"])
     x_0 = data.batch(index, size)
-    eps, t = step_noise_and_times(run.settings["seed"], run.step, x_0.shape, schedule.n_steps)
-    mine, device = slice(acc.process_index, None, acc.num_processes), model_device(run.model)
+    eps, t = step_noise_and_times(run.settings["seed"], run.step, x_0.shape, as_schedule(schedule).n_steps)
+    mine, device = slice(acc.process_index % len(index), None, acc.num_processes), model_device(run.model)
     x_0, eps, t = (v[mine].to(device, non_blocking=True) for v in (x_0, eps, t))
     for group in run.opt.param_groups: group["lr"] = lr
-    with autocast: loss = eps_loss(wrapped, x_0, eps, t, schedule)
+    with torch.random.fork_rng(), autocast: # dropout, if any, follows from the step too
+        torch.manual_seed(mix_seed(run.settings["seed"], 2, run.step, acc.process_index))
+        loss = eps_loss(wrapped, x_0, eps, t, schedule)
     acc.backward(loss)
-    if clip_grad: acc.clip_grad_norm_(run.model.parameters(), clip_grad)
+    if run.settings["clip_grad"]: acc.clip_grad_norm_(run.model.parameters(), run.settings["clip_grad"])
     run.opt.step()
     run.opt.zero_grad()
     run.step += 1
@@ -180,28 +181,29 @@ def train_step(run:Training, # changed in place
 
 # %% ../nbs/api/16_train.ipynb #fb098447
 @torch.inference_mode()
-def test_loss_of(model:nn.Module, # usually the weight average
-                 data:ImageSet, # images it was not trained on
-                 schedule:NoiseSchedule, # the noise schedule
-                 size:int|None=None, # pad images to this size
-                 bs:int=250 # images per call
-                )->float:
+def loss_on(model:nn.Module, # usually the weight average
+            data:ImageSet, # images it was not trained on
+            schedule:NoiseSchedule, # or an object with `.schedule`
+            size:int|None=None, # pad images to this size
+            bs:int=250 # images per call
+           )->float:
     "Loss on fixed images with fixed noise: comparable over a run, and between runs."
     total, device = 0., model_device(model)
     for k, index in enumerate(torch.arange(len(data)).split(bs)):
         x_0 = data.batch(index, size)
-        eps, t = step_noise_and_times(0, k, x_0.shape, schedule.n_steps)
+        eps, t = step_noise_and_times(0, k, x_0.shape, as_schedule(schedule).n_steps)
         total += eps_loss(model, x_0.to(device), eps.to(device), t.to(device), schedule).item()*len(index)
     return total/len(data)
 
 # %% ../nbs/api/16_train.ipynb #8af01700
 def _open_sets(model, data, n_test, classes): # -> training set, test set or None, padded size or None
-    data = data if isinstance(data, ImageSet) else load_data(data, classes=classes)
+    data = select_classes(data, classes) if isinstance(data, ImageSet) else load_data(data, classes=classes)
     sets = [data]
     if n_test and data.name in DATA_NAMES and data.split == "train":
         test = load_data(data.name, "test", path=data.path, classes=list(data.classes))
         pick = torch.randperm(len(test), generator=seeded_generator(0))[:n_test]
-        sets.append(replace(test, images=test.images[pick], labels=test.labels[pick]))
+        test = replace(test, images=test.images[pick], labels=test.labels[pick])
+        sets.append(test if test.images.shape[2:] == data.images.shape[2:] else test.resized(data.images.shape[-1]))
     size = None
     if hasattr(model, "config"):
         channels, size, _ = model_shape(model)
@@ -226,21 +228,12 @@ def _seed(seed, checkpoint, resume): # the given one, the one a resumed run had,
     if seed is not None: return check_int("seed", seed, 0)
     if checkpoint is not None and checkpoint.is_file() and resume:
         return load_tensors(checkpoint)[1]["settings"]["seed"]
-    return secrets.randbelow(2**31)
-
-def machine_facts(device:torch.device # where the model is
-                 )->dict:
-    "Describe the machine in a few words, for a log."
-    name, info = platform.processor() or platform.machine(), Path("/proc/cpuinfo")
-    if info.exists(): # Linux names the processor there
-        names = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
-        name = next(iter(names), name)
-    if device.type == "cuda": name = torch.cuda.get_device_name(device)
-    return dict(device=name, threads=torch.get_num_threads(), torch=torch.__version__, python=platform.python_version())
+    return broadcast_object_list([secrets.randbelow(2**31)])[0]
 
 # %% ../nbs/api/16_train.ipynb #e0bf2520
-def _run_epochs(run, data, test, schedule, size, *, lr, clip_grad, bf16, checkpoint, save_every, progress):
-    acc, bs, device = Accelerator(device_placement=False), run.settings["bs"], model_device(run.model)
+def _run_epochs(run, data, test, schedule, size, *, checkpoint, save_every, progress):
+    acc, cfg, device = Accelerator(device_placement=False), run.settings, model_device(run.model)
+    bs = cfg["bs"]
     wrapped = acc.prepare_model(run.model, device_placement=False)
     per_epoch = -(-len(data)//bs)
     total = run.settings["n_epochs"]*per_epoch
@@ -250,14 +243,14 @@ def _run_epochs(run, data, test, schedule, size, *, lr, clip_grad, bf16, checkpo
                        initial=run.step, total=total)
     for step in bar:
         tic = time.perf_counter()
-        autocast = torch.autocast(device.type, torch.bfloat16) if bf16 else nullcontext()
-        loss = train_step(run, wrapped, data, schedule, acc, size=size, lr=one_cycle(step/total, lr),
-                          clip_grad=clip_grad, autocast=autocast)
+        autocast = torch.autocast(device.type, torch.bfloat16) if cfg["precision"] == "bf16" else nullcontext()
+        loss = train_step(run, wrapped, data, schedule, acc, size=size, lr=one_cycle(step/total, cfg["lr"]),
+                          autocast=autocast)
         run.seconds += time.perf_counter() - tic
         _note(run, loss, log_every, bs)
         bar.set_postfix_str(f"loss {loss:.4f}, {bs/(time.perf_counter() - tic):.0f} images/s", refresh=False)
         if run.step % per_epoch == 0 and test is not None:
-            loss = test_loss_of(run.average or run.model, test, schedule, size)
+            loss = loss_on(run.average or run.model, test, schedule, size)
             run.log["test_losses"].append([run.step*bs, round(loss, 6)])
         due = time.perf_counter() - saved > save_every or run.step == total
         if checkpoint is not None and acc.is_main_process and due:
@@ -286,21 +279,22 @@ def train(model:nn.Module, # changed in place; follows its own device
          )->dict: # the log: losses, test_losses, images_per_second, seconds, settings
     "Train a noise predictor (DDPM algorithm 1); ends with the averaged weights in `model`."
     lr, n_epochs, bs = check_number("lr", lr, 0), check_int("n_epochs", n_epochs, 1), check_int("bs", bs, 1)
+    clip_grad, done = check_number("clip_grad", clip_grad, 0), Path(checkpoint) if checkpoint is not None else None
     if ema is not None: ema = check_number("ema", ema, 0, 1)
     schedule, bf16 = as_schedule(DDPM() if ddpm is None else ddpm), use_bf16(precision, model_device(model))
     train_set, test_set, size = _open_sets(model, data, n_test, classes)
-    done = Path(checkpoint) if checkpoint is not None else None
-    settings = dict(data=train_set.name, n_images=len(train_set), bs=bs, lr=lr, n_epochs=n_epochs, ema=ema,
-                    seed=_seed(seed, done, resume), schedule=schedule.spec,
-                    n_parameters=sum(p.numel() for p in model.parameters()))
-    model.train().to(memory_format=torch.channels_last)
+    model.train().requires_grad_(True).to(memory_format=torch.channels_last)
     average = None if ema is None else copy.deepcopy(model).requires_grad_(False).eval()
-    run = Training(model, average, opt_func(model.parameters(), lr=lr), settings)
+    opt = opt_func(model.parameters(), lr=lr)
+    settings = dict(data=train_set.name, classes=list(train_set.classes), n_images=len(train_set), bs=bs, lr=lr,
+                    n_epochs=n_epochs, ema=ema, clip_grad=clip_grad, precision="bf16" if bf16 else "fp32",
+                    seed=_seed(seed, done, resume), schedule=schedule.spec, optimizer=type(opt).__name__,
+                    n_parameters=sum(p.numel() for p in model.parameters()))
+    run = Training(model, average, opt, settings)
     if done and done.is_file() and resume: run.load(done)
-    _run_epochs(run, train_set, test_set, schedule, size, lr=lr, clip_grad=clip_grad, bf16=bf16, checkpoint=done,
-                save_every=save_every, progress=progress)
+    _run_epochs(run, train_set, test_set, schedule, size, checkpoint=done, save_every=save_every, progress=progress)
     model.load_state_dict((average or model).state_dict())
     model.eval()
     return dict(data=train_set.name, **run.log, steps=run.step, seconds=round(run.seconds, 1), settings=settings,
-                images_per_second=round(run.step*bs/max(run.seconds, 1e-9), 1), precision="bf16" if bf16 else "fp32",
+                images_per_second=round(run.step*bs/max(run.seconds, 1e-9), 1), precision=settings["precision"],
                 machine=machine_facts(model_device(model)))

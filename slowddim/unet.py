@@ -107,7 +107,13 @@ class Upsample(nn.Conv2d):
 # %% ../nbs/api/12_unet.ipynb #17f7a595
 class Level(nn.Module):
     "One residual block, and attention where asked for."
-    def __init__(self, n_in:int, n_out:int, n_emb:int, attention:bool, dropout:float=0.):
+    def __init__(self,
+                 n_in:int, # channels in
+                 n_out:int, # channels out
+                 n_emb:int, # features of the time embedding
+                 attention:bool, # attend after the block?
+                 dropout:float=0. # in the block
+                ):
         super().__init__()
         self.res = ResBlock(n_in, n_out, n_emb, dropout=dropout)
         self.attn = Attention(n_out) if attention else None
@@ -143,10 +149,16 @@ def _check_levels(sample_size, widths, attention, patch_size): # -> one True or 
     attention = [i > 0 for i in range(len(widths))] if attention is None else list(attention)
     if len(attention) != len(widths):
         raise ValueError(f"attention needs one entry per level: got {len(attention)} for {len(widths)}")
-    coarsest = patch_size*2**(len(widths) - 1)
+    coarsest = check_int("patch_size", patch_size, 1)*2**(len(widths) - 1)
     if sample_size % coarsest:
         raise ValueError(f"sample_size must be a multiple of {coarsest} for {len(widths)} levels, got {sample_size}")
     return attention
+
+def _check_input(config, sample): # refuse images the network was not built for
+    expected, size = (config.in_channels, config.sample_size, config.sample_size), config.sample_size
+    if tuple(sample.shape[1:]) != expected:
+        raise ValueError(f"the network takes {expected} images, got {tuple(sample.shape[1:])}; "
+                         f"pad_images(x, {size}) centres smaller ones on background")
 
 # %% ../nbs/api/12_unet.ipynb #6f68ebfd
 class UNet(ModelMixin, ConfigMixin):
@@ -177,6 +189,7 @@ class UNet(ModelMixin, ConfigMixin):
                 return_dict:bool=True # False: a tuple, as `diffusers` has it
                ): # object with `.sample`, the predicted noise (B, C, H, W)
         "Predict the noise in `sample`."
+        _check_input(self.config, sample)
         t = torch.as_tensor(timestep, device=sample.device).expand(len(sample))
         emb = self.time(timestep_embedding(t, self.config.widths[0]).to(sample.dtype))
         h = self.stem(F.pixel_unshuffle(sample, self.config.patch_size))
@@ -192,8 +205,11 @@ class UNet(ModelMixin, ConfigMixin):
 
 # %% ../nbs/api/12_unet.ipynb #38a325d8
 def fashion_unet(in_channels:int=1, # 1 grey, 3 colour
-                 sample_size:int=32 # height and width of the input
+                 sample_size:int=32, # height and width of the input
+                 image_size:int|None=None # crop samples to this size; None: no crop
                 )->UNet2DModel: # freshly initialised
     "Build the source notebook's network: `diffusers`' `UNet2DModel` with 15,890,753 parameters for grey images."
-    return UNet2DModel(sample_size=sample_size, in_channels=in_channels, out_channels=in_channels,
+    unet = UNet2DModel(sample_size=sample_size, in_channels=in_channels, out_channels=in_channels,
                        block_out_channels=(32, 64, 128, 256), norm_num_groups=8)
+    if image_size is not None: unet.register_to_config(image_size=check_int("image_size", image_size, 1, sample_size))
+    return unet

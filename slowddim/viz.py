@@ -30,9 +30,11 @@ def as_bytes(x # float (N, C, H, W) in [-1, 1], or uint8 (N, H, W, C) or (N, C, 
     "Bring images to bytes with channels first."
     x = torch.as_tensor(x)
     if x.ndim != 4: raise ValueError(f"images must have four dimensions, got shape {tuple(x.shape)}")
-    if x.is_floating_point(): return to_pixels(x.detach().cpu())
-    if x.dtype != torch.uint8: raise TypeError(f"images must be float or uint8, got {x.dtype}")
-    return x if x.shape[1] in (1, 3) else x.permute(0, 3, 1, 2)
+    if not x.is_floating_point() and x.dtype != torch.uint8:
+        raise TypeError(f"images must be float or uint8, got {x.dtype}")
+    if x.dtype == torch.uint8 and x.shape[1] not in (1, 3): x = x.permute(0, 3, 1, 2)
+    if x.shape[1] not in (1, 3): raise ValueError(f"images must have 1 or 3 channels, got shape {tuple(x.shape)}")
+    return to_pixels(x.detach().cpu()) if x.is_floating_point() else x
 
 # %% ../nbs/api/10_viz.ipynb #8994aa9f
 def image_grid(x, # images, see `as_bytes`
@@ -94,7 +96,7 @@ def plot_losses(log:dict, # has "losses": [[images_seen, loss], ...], maybe "tes
     ax.semilogy(seen/1e3, loss, lw=0.8, alpha=0.7, label="training")
     if log.get("test_losses"):
         seen, loss = np.array(log["test_losses"], dtype=float).T
-        ax.semilogy(seen/1e3, loss, "o-", ms=3, label="test, EMA weights")
+        ax.semilogy(seen/1e3, loss, "o-", ms=3, label="test")
     ax.set(xlabel="images seen (thousands)", ylabel="MSE of predicted noise",
            title=f"training on {log.get('data', '')}")
     ax.legend(frameon=False)

@@ -10,16 +10,18 @@ Docs: https://slowddim.github.io/slowddim/api/weights.html.md"""
 
 # %% auto #0
 __all__ = ['MODEL_FILE', 'CONFIG_FILE', 'SCHEDULE_FILE', 'CARD_FILE', 'atomic_path', 'write_json', 'read_json', 'save_tensors',
-           'load_tensors', 'file_digest', 'weights_dir', 'shipped_names', 'save_model_folder']
+           'load_tensors', 'file_digest', 'machine_facts', 'weights_dir', 'shipped_names', 'save_model_folder']
 
 # %% ../nbs/api/01_weights.ipynb #fd15028b
 import hashlib
 import json
 import os
+import platform
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
+import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -86,6 +88,17 @@ def file_digest(path, # any file
         for block in iter(lambda: f.read(1 << 20), b""): h.update(block)
     return h.hexdigest()[:n_digits]
 
+# %% ../nbs/api/01_weights.ipynb #e6409de6
+def machine_facts(device:torch.device # where the model is
+                 )->dict:
+    "Describe the machine in a few words, for a log."
+    name, info = platform.processor() or platform.machine(), Path("/proc/cpuinfo")
+    if info.exists(): # Linux names the processor there
+        names = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+        name = next(iter(names), name)
+    if device.type == "cuda": name = torch.cuda.get_device_name(device)
+    return dict(device=name, threads=torch.get_num_threads(), torch=torch.__version__, python=platform.python_version())
+
 # %% ../nbs/api/01_weights.ipynb #3c3c6d79
 MODEL_FILE, CONFIG_FILE = "diffusion_pytorch_model.safetensors", "config.json"
 SCHEDULE_FILE, CARD_FILE = "schedule.json", "card.json"
@@ -109,6 +122,7 @@ def save_model_folder(folder, # where to write
                      )->dict: # the card, with digest and size added
     "Write a model folder; the card comes last, so a folder with a card is complete."
     folder = Path(folder)
+    (folder/CARD_FILE).unlink(missing_ok=True)
     if dtype is not None: tensors = {k: v.to(dtype) if v.is_floating_point() else v for k, v in tensors.items()}
     write_json(folder/CONFIG_FILE, config)
     write_json(folder/SCHEDULE_FILE, schedule)

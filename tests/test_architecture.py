@@ -30,7 +30,9 @@ def modules(root): return {p.stem: p for p in sorted((root/"slowddim").glob("*.p
 def imported(tree): # every module named in an import anywhere in the file
     for node in ast.walk(tree):
         if isinstance(node, ast.Import): yield from (a.name for a in node.names)
-        elif isinstance(node, ast.ImportFrom): yield f"slowddim.{node.module}" if node.level else node.module
+        elif isinstance(node, ast.ImportFrom):
+            module = ".".join(filter(None, ["slowddim"*bool(node.level), node.module]))
+            yield from [f"slowddim.{a.name}" for a in node.names] if module == "slowddim" else [module]
 
 
 def test_import_graph_keeps_the_order(root):
@@ -73,16 +75,23 @@ def test_sizes(root):
             if cell.cell_type == "code": assert cell.source.count("\n") < 40, f"{path.name}: {cell.source[:60]}"
 
 
+def shows_something(source): # does the cell end in an expression that is no bare call for its effect?
+    last = ast.parse(source).body[-1:]
+    if not last or not isinstance(last[0], ast.Expr): return False
+    return not (isinstance(last[0].value, ast.Call) and ast.unparse(last[0].value.func) in ("test_eq", "test_close"))
+
+
 def test_notebooks_are_run_small_and_clean(root):
     for path in notebooks(root):
-        text = path.read_text("utf-8")
-        assert len(text) <= 400_000, f"{path.name}: {len(text)} bytes with its outputs"
+        assert path.stat().st_size <= 400_000, f"{path.name}: {path.stat().st_size} bytes with its outputs"
         nb = nbformat.read(path, 4)
         assert len({c.id for c in nb.cells}) == len(nb.cells)
         for cell in nb.cells:
             assert not re.search(r"#\|\s*eval:\s*false", cell.source), f"{path.name}: a cell is never run"
-            for out in cell.get("outputs", []):
-                assert out.output_type != "error", f"{path.name}: stored error {out.ename}"
+            outputs = cell.get("outputs", [])
+            for out in outputs: assert out.output_type != "error", f"{path.name}: stored error {out.ename}"
+            if cell.cell_type == "code" and shows_something(cell.source):
+                assert outputs, f"{path.name}: not run: {cell.source[-60:]!r}"
 
 
 ALLOWED_GREEK = set("αβγεημσθτᾱΣ")

@@ -6,9 +6,11 @@ from slowddim.data import load_data
 from slowddim.ddim import ddim_sample, ddim_step, ddim_trajectory, sample
 from slowddim.ddpm import DDPM, ddpm_sample
 from slowddim.generate import sample_images
-from slowddim.noising import add_noise
+from slowddim.noising import add_noise, predict_eps, predict_x0
+from slowddim.oracle import MixtureOracle
 from slowddim.pretrained import load_pretrained
 from slowddim.schedule import NoiseSchedule, linear_schedule
+from slowddim.unet import UNet
 
 NAN = torch.full((3, 1, 4, 6), float("nan"))
 INTS = torch.zeros(3, 1, 4, 6, dtype=torch.int64)
@@ -41,6 +43,9 @@ SAMPLER = [ # keyword arguments of ddim_sample, error, part of the message
     (dict(clip=(1, -1)), ValueError, "lo < hi"),
     (dict(clip=-1), ValueError, "positive"),
     (dict(generator=[torch.Generator()]), ValueError, "got 1 for a batch of 3"),
+    (dict(generator=42), TypeError, "torch.Generator, a list of them, or None, got 42"),
+    (dict(clip="1"), ValueError, "clip must be"),
+    (dict(clip=True), ValueError, "clip must be"),
     (dict(x_T=NAN), ValueError, "72 values that are NaN"),
     (dict(x_T=INTS), TypeError, "torch.int64"),
     (dict(x_T=[[0.]]), TypeError, "list"),
@@ -67,6 +72,12 @@ OTHER = [
     (lambda o, x, s: ddim_step(x, x, t=9, t_prev=5, schedule=s, eta=1., noise=x[:1]), ValueError, "same shape"),
     (lambda o, x, s: ddpm_sample(o, x, s, variance="small"), ValueError, "'hat'"),
     (lambda o, x, s: ddpm_sample(o, NAN, s), ValueError, "NaN"),
+    (lambda o, x, s: ddpm_sample(o, x, s, generator=[torch.Generator()]), ValueError, "got 1 for a batch of 3"),
+    (lambda o, x, s: predict_x0(x, x, torch.tensor([1]), s), ValueError, "one time per image"),
+    (lambda o, x, s: predict_eps(x, x, torch.tensor([-1, 5, 5]), s), ValueError, "holds no noise"),
+    (lambda o, x, s: add_noise(INTS.byte(), INTS.byte(), 5, s), TypeError, "uint8: see to_unit"),
+    (lambda o, x, s: MixtureOracle(s, [[0.], [1.]], weights=[1, -1]), ValueError, "positive"),
+    (lambda o, x, s: UNet()(torch.zeros(1, 1, 28, 28), 5), ValueError, r"pad_images\(x, 32\)"),
     (lambda o, x, s: add_noise(x, x, torch.tensor([1, 2]), s), ValueError, "one time per image"),
     (lambda o, x, s: add_noise(x, x, 1000, s), ValueError, "got 1000"),
     (lambda o, x, s: add_noise(x, x[..., :2], 3, s), ValueError, "same shape"),

@@ -3,8 +3,9 @@ import numpy as np
 import pytest
 import torch
 
+from slowddim.core import image_generators
 from slowddim.generate import iter_images, sample_images, sample_to_npz
-from slowddim.oracle import GaussianOracle
+from slowddim.oracle import CallCounter, GaussianOracle
 from slowddim.pretrained import load_pretrained
 
 
@@ -38,10 +39,46 @@ def test_seeds_differ_and_repeat(shipped):
     assert len({one[i].numpy().tobytes() for i in range(4)}) == 4
 
 
-def test_memory_holds_one_batch(schedule):
-    batches = iter_images(GaussianOracle(schedule), schedule, 50, 3, shape=(1, 8, 8), batch_size=8)
-    seen = [len(batch) for _, batch in batches]
-    assert seen == [8]*6 + [2]
+def test_one_batch_at_a_time(schedule):
+    counter = CallCounter(GaussianOracle(schedule))
+    batches = iter_images(counter, schedule, 50, 3, shape=(1, 8, 8), batch_size=8)
+    assert counter.n_calls == 0 and len(next(batches)[1]) == 8 and counter.n_calls == 3
+    assert [len(batch) for _, batch in batches] == [8]*5 + [2]
+
+
+def test_no_two_images_of_a_run_share_their_noise():
+    starts = [torch.randn(4, generator=g) for g in image_generators(2, 0, 30_000)]
+    assert len({x.numpy().tobytes() for x in starts}) == 30_000
+
+
+@pytest.mark.parametrize("name", ["plain", "with.dots.npz"])
+def test_any_file_name_will_do(name, tmp_path, schedule):
+    path = sample_to_npz(tmp_path/name, GaussianOracle(schedule), schedule, 3, 1, shape=(1, 4, 4), progress=False)
+    assert np.load(path)["arr_0"].shape == (3, 4, 4, 1) and [p.name for p in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("bad", [dict(eta=9.), dict(clip="1"), dict(n_steps=0), dict(solver="ddpm", eta=0.5)])
+def test_bad_input_leaves_no_trace(bad, tmp_path, schedule):
+    how = dict(n_steps=1, shape=(1, 4, 4), progress=False) | bad
+    with pytest.raises(ValueError): sample_to_npz(tmp_path/"new"/"x.npz", GaussianOracle(schedule), schedule, 3, **how)
+    assert not (tmp_path/"new").exists()
+
+
+def test_another_model_does_not_resume(tmp_path, schedule):
+    class Cut(torch.nn.Module):
+        def __init__(self, value):
+            super().__init__()
+            self.value, self.left = torch.nn.Parameter(torch.tensor(value)), 2
+        def forward(self, x, t):
+            self.left -= 1
+            if self.left < 0: raise RuntimeError("cut")
+            return x*self.value
+    how = dict(shape=(1, 4, 4), batch_size=2, progress=False, clip=None)
+    with pytest.raises(RuntimeError): sample_to_npz(tmp_path/"x.npz", Cut(0.5), schedule, 6, [20], **how)
+    other = Cut(0.1)
+    other.left = 100
+    sample_to_npz(tmp_path/"x.npz", other, schedule, 6, [20], **how)
+    assert np.array_equal(np.load(tmp_path/"x.npz")["arr_0"], sample_images(other, schedule, 6, [20], **how).numpy())
 
 
 def test_other_settings_do_not_resume(tmp_path, schedule):

@@ -17,6 +17,7 @@ def test_card_and_size(root):
         folder = weights_dir()/name
         card, size = read_json(folder/"card.json"), (folder/MODEL_FILE).stat().st_size
         assert card["digest"] == file_digest(folder/MODEL_FILE) and card["bytes"] == size <= 18e6
+        assert card["command"] in (folder/"README.md").read_text("utf-8")
         assert {"data", "command", "seconds", "machine", "test_loss",
                 "settings"} <= card.keys() and card["settings"]["n_images"] == 60000
         assert read_json(root/"results"/f"train_{name}.json")["digest"] == card["digest"]

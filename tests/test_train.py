@@ -34,11 +34,12 @@ def test_killed_run_resumes_bit_for_bit(tmp_path):
     assert start(whole).wait() == 0
     victim = start(cut)
     while not cut.exists() and victim.poll() is None: time.sleep(0.01)
-    time.sleep(0.3)
     victim.send_signal(signal.SIGKILL)
-    victim.wait()
-    assert load_tensors(cut)[1]["step"] >= 1
+    assert victim.wait() == -signal.SIGKILL, "the run ended before it could be killed"
+    assert 1 <= load_tensors(cut)[1]["step"] < 24
+    before = load_tensors(cut)[1]["seconds"]
     assert start(cut).wait() == 0
+    assert load_tensors(cut)[1]["seconds"] > before
     (a, facts_a), (b, facts_b) = load_tensors(whole), load_tensors(cut)
     assert facts_a["step"] == facts_b["step"] == 24 and facts_a["log"] == facts_b["log"]
     assert a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
@@ -61,6 +62,27 @@ def test_average_ends_in_the_model(ema, tmp_path):
     train(net, n_epochs=1, bs=500, data="digits", ema=ema, seed=0, checkpoint=file, n_test=0, progress=False)
     stored, part = load_tensors(file)[0], "model." if ema is None else "average."
     assert all(torch.equal(v, stored[part + k]) for k, v in net.state_dict().items())
+
+
+def test_a_checkpoint_of_other_settings_is_refused(tmp_path):
+    file, common = tmp_path/"c.safetensors", dict(n_epochs=1, bs=100, data="digits", seed=0, n_test=0, progress=False)
+    def net(): return UNet(sample_size=8, widths=(32, 32), patch_size=1)
+    train(net(), classes=["1"], checkpoint=file, **common)
+    for other in (dict(classes=["2"]), dict(classes=["1"], opt_func=torch.optim.SGD),
+                  dict(classes=["1"], clip_grad=0.5)):
+        with pytest.raises(ValueError, match="belongs to another run"): train(net(), checkpoint=file, **common | other)
+
+
+def test_classes_and_sizes_reach_the_test_set():
+    digits, net = load_data("digits"), UNet(sample_size=16, widths=(32, 32))
+    log = train(net, data=digits.resized(16), classes=["3"], n_epochs=1, bs=50, seed=0, n_test=20, progress=False)
+    assert log["settings"]["classes"] == ["3"] and log["settings"]["n_images"] == (digits.labels == 3).sum()
+    assert len(log["test_losses"]) == 1
+
+
+def test_a_loaded_model_can_be_trained_on():
+    net = UNet(sample_size=8, widths=(32, 32), patch_size=1).requires_grad_(False)
+    assert train(net, data="digits", n_epochs=1, bs=500, seed=0, n_test=0, progress=False)["steps"] == 3
 
 
 @needs_data

@@ -9,7 +9,7 @@ from nbformat import read, write
 from PIL import Image
 
 ROOT = Path(__file__).parent.parent
-MAX_WIDTH, COLOURS = 800, 96
+MAX_WIDTH, COLOURS, LARGE = 640, (48, 16), 45_000 # pixels; palette sizes, the second for pictures above LARGE bytes
 
 
 def shrink(data:str)->str: # base64 PNG -> smaller base64 PNG
@@ -18,8 +18,10 @@ def shrink(data:str)->str: # base64 PNG -> smaller base64 PNG
     if picture.mode == "P": return data
     if picture.width > MAX_WIDTH:
         picture = picture.resize((MAX_WIDTH, round(picture.height*MAX_WIDTH/picture.width)), Image.Resampling.LANCZOS)
-    buffer = io.BytesIO()
-    picture.convert("RGB").quantize(COLOURS).save(buffer, format="PNG", optimize=True)
+    for n_colours in COLOURS:
+        buffer = io.BytesIO()
+        picture.convert("RGB").quantize(n_colours).save(buffer, format="PNG", optimize=True)
+        if buffer.tell() <= LARGE: break
     return min(base64.b64encode(buffer.getvalue()).decode(), data, key=len)
 
 
