@@ -198,8 +198,7 @@ class UNet(ModelMixin, ConfigMixin):
             h = layer(h, emb)
             kept.append(h)
         for layer in self.mid: h = layer(h, emb)
-        for layer in self.up:
-            h = layer(h, emb) if isinstance(layer, Upsample) else layer(torch.cat([h, kept.pop()], dim=1), emb)
+        for layer in self.up: h = layer(h if isinstance(layer, Upsample) else torch.cat([h, kept.pop()], dim=1), emb)
         out = F.pixel_shuffle(self.head(h), self.config.patch_size)
         return UNet2DOutput(sample=out) if return_dict else (out,)
 
