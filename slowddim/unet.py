@@ -192,11 +192,9 @@ class UNet(ModelMixin, ConfigMixin):
         _check_input(self.config, sample)
         t = torch.as_tensor(timestep, device=sample.device).expand(len(sample))
         emb = self.time(timestep_embedding(t, self.config.widths[0]).to(sample.dtype))
-        h = self.stem(F.pixel_unshuffle(sample, self.config.patch_size))
-        kept = [h]
-        for layer in self.down:
-            h = layer(h, emb)
-            kept.append(h)
+        kept = [self.stem(F.pixel_unshuffle(sample, self.config.patch_size))]
+        for layer in self.down: kept.append(layer(kept[-1], emb))
+        h = kept[-1]
         for layer in self.mid: h = layer(h, emb)
         for layer in self.up: h = layer(h if isinstance(layer, Upsample) else torch.cat([h, kept.pop()], dim=1), emb)
         out = F.pixel_shuffle(self.head(h), self.config.patch_size)
