@@ -104,6 +104,7 @@ def _load_optimizer(opt, tensors): # named "<parameter number>.<quantity>"; keep
         state.setdefault(int(i), {})[k] = torch.empty_like(p, dtype=v.dtype).copy_(v) if v.shape == p.shape else v
     opt.load_state_dict(dict(opt.state_dict(), state=state))
 
+# %% ../nbs/api/16_train.ipynb #8fdddf99
 @dataclass
 class Training:
     "The moving parts of a run."
