@@ -233,18 +233,17 @@ def _seed(seed, checkpoint, resume): # the given one, the one a resumed run had,
 
 # %% ../nbs/api/16_train.ipynb #e0bf2520
 def _run_epochs(run, data, test, schedule, size, *, checkpoint, save_every, progress):
-    acc, cfg, device = Accelerator(device_placement=False), run.settings, model_device(run.model)
-    bs = cfg["bs"]
+    acc, cfg, bs = Accelerator(device_placement=False), run.settings, run.settings["bs"]
     wrapped = acc.prepare_model(run.model, device_placement=False)
     per_epoch = -(-len(data)//bs)
     total = run.settings["n_epochs"]*per_epoch
     log_every = max(1, min(50, total//20))
-    saved = time.perf_counter()
+    saved, kind = time.perf_counter(), model_device(run.model).type
     bar = progress_bar(range(run.step, total), progress and acc.is_main_process, desc="training", unit="step",
                        initial=run.step, total=total)
     for step in bar:
         tic = time.perf_counter()
-        autocast = torch.autocast(device.type, torch.bfloat16) if cfg["precision"] == "bf16" else nullcontext()
+        autocast = torch.autocast(kind, torch.bfloat16) if cfg["precision"] == "bf16" else nullcontext()
         loss = train_step(run, wrapped, data, schedule, acc, size=size, lr=one_cycle(step/total, cfg["lr"]),
                           autocast=autocast)
         run.seconds += time.perf_counter() - tic
