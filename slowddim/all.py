@@ -17,6 +17,7 @@ from slowddim.ddpm import *
 from slowddim.ddim import *
 from slowddim.data import *
 from slowddim.viz import *
+from slowddim.animate import *
 from slowddim.unet import *
 from slowddim.pretrained import *
 from slowddim.generate import *

@@ -22,22 +22,21 @@ from pathlib import Path
 import slowddim
 
 # %% ../nbs/api/22_cli.ipynb #c642274c
-def _write_gif(path, model, schedule, args): # a film of the grid forming
+def _write_film(path, model, schedule, args): # the grid forming, as GIF
     import torch
 
+    from slowddim.animate import animate
     from slowddim.core import DATA_RANGE, image_generators, model_device, model_shape, randn
     from slowddim.ddim import ddim_trajectory
-    from slowddim.generate import to_images
-    from slowddim.viz import image_grid
     generators = image_generators(args.seed, args.start, args.n)
     x_T = randn((args.n, *model_shape(model)), generator=generators, device=model_device(model))
     eta = 1. if args.solver == "ddpm" else args.eta
-    frames = []
     with torch.inference_mode():
-        for state in ddim_trajectory(model, x_T, schedule, args.steps, eta=eta, spacing=args.spacing, clip=DATA_RANGE,
-                                     generator=generators, progress=not args.quiet):
-            frames.append(image_grid(to_images(state.x_0, model), scale=args.scale))
-    frames[0].save(path, save_all=True, append_images=frames[1:] + frames[-1:]*10, duration=100, loop=0)
+        states = ddim_trajectory(model, x_T, schedule, args.steps, eta=eta, spacing=args.spacing, clip=DATA_RANGE,
+                                 generator=generators, progress=not args.quiet)
+        guesses = [state.x_0.cpu() for state in states]
+    size = getattr(model.config, "image_size", None)
+    animate(guesses, n_images=args.n, n_cols=None, size=size, scale=args.scale, ink=False, max_mb=50).save(path)
 
 # %% ../nbs/api/22_cli.ipynb #b1079b07
 def run_sample(args:argparse.Namespace # parsed by `make_parser`
@@ -58,7 +57,7 @@ def run_sample(args:argparse.Namespace # parsed by `make_parser`
     iter_images(model, schedule, args.n, **how) # refuses bad input before a folder is made
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".npz": sample_to_npz(path, model, schedule, args.n, progress=not args.quiet, **how)
-    elif path.suffix == ".gif": _write_gif(path, model, schedule, args)
+    elif path.suffix == ".gif": _write_film(path, model, schedule, args)
     else: save_grid(path, sample_images(model, schedule, args.n, progress=not args.quiet, **how), scale=args.scale)
     calls = "1 step" if args.steps == 1 else f"{args.steps} steps"
     return f"{args.n} images, {calls} each, in {time.perf_counter() - tic:.1f} s -> {path}"
