@@ -75,6 +75,12 @@ def _data_url(frame): # a picture as text
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 # %% ../nbs/api/11_animate.ipynb #3609169a
+def _within(data, max_mb): # the bytes, if they keep the budget
+    if len(data) <= max_mb*1e6: return data
+    raise ValueError(f"the film has {len(data)/1e6:.2f} MB, its budget is {max_mb:g} MB: try fewer frames (every=), "
+                     "fewer images (n_images=), a smaller scale, or a larger max_mb")
+
+# %% ../nbs/api/11_animate.ipynb #b07a483f
 class Film:
     "Frames with a speed: shows itself as a player, saves itself as GIF, APNG or HTML."
     def __init__(self,
@@ -96,7 +102,7 @@ class Film:
         name = "film-" + hashlib.sha256("".join(urls).encode()).hexdigest()[:12]
         page = _PAGE.format(id=name, n=len(self), last=len(self) - 1, poster=urls[-1], frames=json.dumps(urls),
                             ms=round(1000/self.fps))
-        return self._within(page.encode()).decode()
+        return _within(page.encode(), self.max_mb).decode()
 
     _repr_html_ = to_html
 
@@ -105,15 +111,9 @@ class Film:
         if check_choice("kind", kind, ("gif", "apng", "html")) == "html":
             return f"<!doctype html><meta charset=utf-8><title>slowddim</title>{self.to_html()}".encode()
         buffer, durations = io.BytesIO(), [round(1000/self.fps)]*(len(self) - 1) + [1500] # rest on the last frame
-        self.frames[0].save(buffer, format=dict(gif="GIF", apng="PNG")[kind], save_all=True,
-                            append_images=self.frames[1:],
-                            duration=durations, loop=0)
-        return self._within(buffer.getvalue())
-
-    def _within(self, data): # the size budget
-        if len(data) <= self.max_mb*1e6: return data
-        raise ValueError(f"the film has {len(data)/1e6:.2f} MB, its budget is {self.max_mb:g} MB: try fewer frames "
-                         "(every=), fewer images (n_images=), a smaller scale, or a larger max_mb")
+        self.frames[0].save(buffer, format=dict(gif="GIF", apng="PNG")[kind], save_all=True, loop=0,
+                            append_images=self.frames[1:], duration=durations)
+        return _within(buffer.getvalue(), self.max_mb)
 
     def save(self, path)->Path: # .gif, .apng, .png or .html
         "Write the film; the ending decides the format."
