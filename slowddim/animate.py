@@ -93,8 +93,7 @@ class Film:
 
     def __len__(self): return len(self.frames)
 
-    def __repr__(self):
-        return f"Film({len(self)} frames of {self.frames[0].width}x{self.frames[0].height}, {self.fps:g} fps)"
+    def __repr__(self): return "Film({} frames of {}x{}, {:g} fps)".format(len(self), *self.frames[0].size, self.fps)
 
     def to_html(self)->str: # a fragment that works in a page and offline
         "Return the player with all frames inside."
@@ -120,9 +119,8 @@ class Film:
         path = Path(path)
         kind = {".gif": "gif", ".apng": "apng", ".png": "apng", ".html": "html"}.get(path.suffix.lower())
         if kind is None: raise ValueError(f"a film is saved as .gif, .apng or .html, got {path.name!r}")
-        data = self.to_bytes(kind)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
+        path.write_bytes(self.to_bytes(kind))
         return path
 
 # %% ../nbs/api/11_animate.ipynb #f0ae0778
