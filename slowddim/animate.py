@@ -74,6 +74,11 @@ def _data_url(frame): # a picture as text
     frame.save(buffer, format="PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
+def _player(frames, ms): # the page with all frames inside
+    urls = [_data_url(f) for f in frames]
+    name = "film-" + hashlib.sha256("".join(urls).encode()).hexdigest()[:12]
+    return _PAGE.format(id=name, n=len(urls), last=len(urls) - 1, poster=urls[-1], frames=json.dumps(urls), ms=ms)
+
 # %% ../nbs/api/11_animate.ipynb #3609169a
 def _within(data, max_mb): # the bytes, if they keep the budget
     if len(data) <= max_mb*1e6: return data
@@ -97,11 +102,7 @@ class Film:
 
     def to_html(self)->str: # a fragment that works in a page and offline
         "Return the player with all frames inside."
-        urls = [_data_url(f) for f in self.frames]
-        name = "film-" + hashlib.sha256("".join(urls).encode()).hexdigest()[:12]
-        page = _PAGE.format(id=name, n=len(self), last=len(self) - 1, poster=urls[-1], frames=json.dumps(urls),
-                            ms=round(1000/self.fps))
-        return _within(page.encode(), self.max_mb).decode()
+        return _within(_player(self.frames, round(1000/self.fps)).encode(), self.max_mb).decode()
 
     _repr_html_ = to_html
 

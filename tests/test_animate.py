@@ -36,7 +36,8 @@ def test_colour_and_bytes(tmp_path):
     assert film.frames[0].mode == "RGB" and len(film) == 3
 
 
-@pytest.mark.parametrize("bad, message", [(dict(every=0), "every"), (dict(fps=0), "fps"), (dict(n_images=0), "n_images"),
-                                          (dict(scale=0), "scale"), (dict(size=64), "smaller")])
+@pytest.mark.parametrize("bad, message", [(dict(every=0), "every"), (dict(fps=0), "fps"),
+                                          (dict(n_images=0), "n_images"), (dict(scale=0), "scale"),
+                                          (dict(size=64), "smaller")])
 def test_bad_input(bad, message, trajectory):
     with pytest.raises(ValueError, match=message): animate(trajectory[:2], **bad)
