@@ -11,6 +11,7 @@
 - `slowddim.oracle`: Noise predictors that are exactly right, so that samplers can be tested without training anything.
 - `slowddim.pretrained`: A trained network and its noise schedule by name, from a folder or from the hub, with a card that says what it is.
 - `slowddim.schedule`: How much of the image is left at each time, and which times a sampler visits.
+- `slowddim.schedulers`: Our steps in `diffusers`' clothes: schedulers that drop into its pipelines, and a loop that takes anybody's.
 - `slowddim.train`: Show the network a noisy image, ask for the noise, and do it again for hours without losing anything on the way.
 - `slowddim.unet`: A small network that looks at a noisy image and a time, and says which part is noise.
 - `slowddim.viz`: Grids, strips and curves: functions that take numbers and return figures.

@@ -21,4 +21,5 @@ from slowddim.animate import *
 from slowddim.unet import *
 from slowddim.pretrained import *
 from slowddim.generate import *
+from slowddim.schedulers import *
 from slowddim.train import *

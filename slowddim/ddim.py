@@ -25,7 +25,7 @@ from .core import accept_greek, check_choice, check_images, check_int, check_num
 from .core import check_generator, model_device, model_shape, randn
 from .ddpm import VARIANCES, State, StepNumbers, StepOutput
 from .ddpm import check_clip, last_x0, step_noise, step_variance, take_step, walk
-from .noising import x0_coefficients
+from .noising import PREDICTIONS, eps_coefficients, x0_coefficients
 from .schedule import NoiseSchedule, as_schedule, as_timesteps
 
 # %% ../nbs/api/06_ddim.ipynb #71e4ffd2
@@ -43,17 +43,18 @@ def ddim_numbers(t:int, # current time
                  t_prev:int, # next visited time, -1 is clean
                  schedule:NoiseSchedule, # the noise schedule
                  eta:float=0., # 0 DDIM, 1 DDPM
-                 variance:str="posterior" # "posterior" (eq. 16, scaled by eta) | "hat" (eta is ignored)
+                 variance:str="posterior", # "posterior" (eq. 16, scaled by eta) | "hat" (eta is ignored)
+                 prediction:str="eps" # what the network says: "eps", "x_0", "v" or "score"
                 )->StepNumbers:
     "Numbers of one DDIM step (DDIM eq. 12 and 16)."
     schedule = as_schedule(schedule)
     ab, ab_prev = schedule.at(t), schedule.at(t_prev)
     hat = variance == "hat"
     var = step_variance(ab, ab_prev)*(1. if hat else eta**2)
-    x0_a, x0_b = x0_coefficients(ab)
-    of_eps = max(0., 1 - ab_prev - var)**0.5
+    of_x0, of_eps = ab_prev**0.5, max(0., 1 - ab_prev - var)**0.5
+    (x0_a, x0_b), (eps_a, eps_b) = x0_coefficients(ab, prediction), eps_coefficients(ab, prediction)
     std = (step_variance(ab, ab_prev, "hat") if hat else var)**0.5
-    return StepNumbers(t, t_prev, ab_prev**0.5*x0_a, ab_prev**0.5*x0_b + of_eps, std, x0_a, x0_b)
+    return StepNumbers(t, t_prev, of_x0*x0_a + of_eps*eps_a, of_x0*x0_b + of_eps*eps_b, std, x0_a, x0_b)
 
 # %% ../nbs/api/06_ddim.ipynb #acbde456
 def _check_eta(eta, pairs, schedule, variance): # eta as a float, within the bound of every step
@@ -118,15 +119,18 @@ def plan_steps(schedule:NoiseSchedule, # or an object with `.schedule`
                *, eta:float=0., # 0 DDIM (deterministic), 1 DDPM
                variance:str="posterior", # "posterior" | "hat"
                spacing:str="trailing", # of the times, when `timesteps` is a number
-               skip_steps=None # where to use the last noise again
+               skip_steps=None, # where to use the last noise again
+               prediction:str="eps" # what the network says, one of `PREDICTIONS`
               )->tuple[list[StepNumbers], list[bool]]: # the numbers of each step, and where the model is called
     "Check a run's settings and compute its numbers, once and in float64."
     schedule = as_schedule(schedule)
     check_choice("variance", variance, VARIANCES)
+    check_choice("prediction", prediction, PREDICTIONS)
     taus = as_timesteps(timesteps, schedule.n_steps, spacing)
     pairs = list(zip(taus, [*taus[1:], -1]))
     eta = _check_eta(eta, pairs, schedule, variance)
-    return [ddim_numbers(t, p, schedule, eta, variance) for t, p in pairs], evaluated_steps(skip_steps, taus)
+    steps = [ddim_numbers(t, p, schedule, eta, variance, prediction) for t, p in pairs]
+    return steps, evaluated_steps(skip_steps, taus)
 
 # %% ../nbs/api/06_ddim.ipynb #748044f9
 @accept_greek

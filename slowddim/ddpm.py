@@ -58,11 +58,11 @@ def step_variance(alpha_bar:float, # at the current time t
 
 # %% ../nbs/api/05_ddpm.ipynb #1cad9924
 class StepNumbers(NamedTuple):
-    "Everything one step needs: x_prev = a x_t + b eps + c z, and x_0 = x0_a x_t + x0_b eps."
+    "Everything one step needs: x_prev = a x_t + b eps + c z, and x_0 = x0_a x_t + x0_b eps (eps: the prediction)."
     t: int # current time
     t_prev: int # next visited time, -1 is clean
     a: float # of x_t
-    b: float # of eps
+    b: float # of the predicted eps
     c: float # of fresh noise
     x0_a: float # of x_t, in x_0
     x0_b: float # of eps, in x_0
@@ -95,12 +95,12 @@ def take_step(x_t:Tensor, # (B, C, H, W)
               clip:tuple|None=None # (lo, hi) for the predicted x_0
              )->tuple[Tensor, Tensor, Tensor]: # x_prev, x_0, and the noise used
     "Apply a step's numbers to an image."
-    x_0 = step.x0_a*x_t + step.x0_b*eps
+    x_0 = (step.x0_a*x_t).add_(eps, alpha=step.x0_b)
     if clip is not None:
         x_0 = x_0.clamp(*clip)
         eps = (x_0 - step.x0_a*x_t)/step.x0_b
     if step.t_prev == -1: return x_0, x_0, eps # clean: a, b are x0_a, x0_b and nothing is added
-    x_prev = step.a*x_t + step.b*eps
+    x_prev = (step.a*x_t).add_(eps, alpha=step.b)
     return x_prev if noise is None or step.c == 0 else x_prev.add_(noise, alpha=step.c), x_0, eps
 
 # %% ../nbs/api/05_ddpm.ipynb #457977f4

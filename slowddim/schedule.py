@@ -10,7 +10,8 @@ Docs: https://slowddim.github.io/slowddim/api/schedule.html.md"""
 
 # %% auto #0
 __all__ = ['SPACINGS', 'checked_table', 'NoiseSchedule', 'from_betas', 'linear_schedule', 'scaled_linear_schedule', 'tabulate',
-           'cosine_schedule', 'sigmoid_schedule', 'schedule_from_spec', 'as_schedule', 'subsequence', 'as_timesteps']
+           'cosine_schedule', 'sigmoid_schedule', 'as_schedule', 'zero_terminal_snr', 'schedule_from_spec',
+           'subsequence', 'as_timesteps']
 
 # %% ../nbs/api/02_schedule.ipynb #6eb8af6e
 import math
@@ -25,11 +26,12 @@ from .core import accept_greek, check_choice, check_int, check_number
 # %% ../nbs/api/02_schedule.ipynb #88bf6929
 def checked_table(alpha_bar # (T,) list or tensor
                  )->Tensor: # (T,) float64 on the CPU
-    "Return alpha-bar as a float64 table; `ValueError` unless it is strictly decreasing in (0, 1)."
+    "Return alpha-bar as a float64 table; `ValueError` unless it falls strictly and lies in (0, 1), the last in [0, 1)."
     ab = torch.as_tensor(alpha_bar, dtype=torch.float64).detach().clone().cpu()
     if ab.ndim != 1 or len(ab) == 0: raise ValueError(f"alpha_bar must have shape (T,), got {tuple(ab.shape)}")
-    if not bool(torch.isfinite(ab).all()) or ab[0] >= 1 or ab[-1] <= 0:
-        raise ValueError(f"alpha_bar must lie in (0, 1), got {ab[0].item():.6g} ... {ab[-1].item():.6g}")
+    if not bool(torch.isfinite(ab).all()) or ab[0] >= 1 or ab[-1] < 0:
+        raise ValueError(f"alpha_bar must lie in (0, 1), its last entry in [0, 1), got {ab[0].item():.6g} ... "
+                         f"{ab[-1].item():.6g}")
     if not bool((ab.diff() < 0).all()): raise ValueError("alpha_bar must be strictly decreasing")
     return ab
 
@@ -37,7 +39,7 @@ def checked_table(alpha_bar # (T,) list or tensor
 class NoiseSchedule:
     "A table of alpha-bar: how much signal variance is left at each of `n_steps` times."
     def __init__(self,
-                 alpha_bar, # (T,) list or tensor, strictly decreasing, in (0, 1)
+                 alpha_bar, # (T,) list or tensor, strictly decreasing, in (0, 1); the last may be 0
                  spec:dict|None=None # how to build it again; None: the table itself
                 ):
         self.alpha_bar = checked_table(alpha_bar)
@@ -154,18 +156,7 @@ def sigmoid_schedule(n_steps:int=1000, # T
     return tabulate(f, n_steps, max_beta, dict(kind="sigmoid", n_steps=n_steps, start=start, end=end,
                                                temperature=temperature, max_beta=max_beta))
 
-# %% ../nbs/api/02_schedule.ipynb #3eaca95c
-_BUILDERS = dict(linear=linear_schedule, scaled_linear=scaled_linear_schedule, cosine=cosine_schedule,
-                 sigmoid=sigmoid_schedule, table=NoiseSchedule)
-
-def schedule_from_spec(spec:dict # `schedule.spec`
-                      )->NoiseSchedule:
-    "Build a schedule from its own description; the inverse of `.spec`."
-    spec = dict(spec)
-    kind = check_choice("schedule kind", spec.pop("kind", None), _BUILDERS)
-    return _BUILDERS[kind](**spec)
-
-# %% ../nbs/api/02_schedule.ipynb #d1c5e9a4
+# %% ../nbs/api/02_schedule.ipynb #d56379f2
 def as_schedule(schedule # a `NoiseSchedule`, or an object that has one as `.schedule`
                )->NoiseSchedule:
     "Return the schedule itself, from whatever carries it."
@@ -173,6 +164,30 @@ def as_schedule(schedule # a `NoiseSchedule`, or an object that has one as `.sch
     if not isinstance(schedule, NoiseSchedule):
         raise TypeError(f"schedule must be a NoiseSchedule or have one as .schedule, got {type(schedule).__name__}")
     return schedule
+
+# %% ../nbs/api/02_schedule.ipynb #cc17d6e6
+def zero_terminal_snr(schedule:NoiseSchedule # or an object with `.schedule`, of at least 2 steps
+                     )->NoiseSchedule: # no signal at all at t = T-1
+    "Stretch a schedule until nothing of the image is left at the last time (Lin et al., 2024, algorithm 1)."
+    schedule = as_schedule(schedule)
+    if schedule.n_steps < 2:
+        raise ValueError(f"a schedule needs at least 2 steps to be stretched, got {schedule.n_steps}")
+    if schedule.alpha_bar[-1] == 0: return schedule
+    root = schedule.alpha_bar.sqrt()
+    stretched = root[0]*(root - root[-1])/(root[0] - root[-1])
+    return NoiseSchedule(stretched**2, dict(kind="zero_terminal_snr", of=schedule.spec))
+
+# %% ../nbs/api/02_schedule.ipynb #3eaca95c
+_BUILDERS = dict(linear=linear_schedule, scaled_linear=scaled_linear_schedule, cosine=cosine_schedule,
+                 sigmoid=sigmoid_schedule, table=NoiseSchedule,
+                 zero_terminal_snr=lambda of: zero_terminal_snr(schedule_from_spec(of)))
+
+def schedule_from_spec(spec:dict # `schedule.spec`
+                      )->NoiseSchedule:
+    "Build a schedule from its own description; the inverse of `.spec`."
+    spec = dict(spec)
+    kind = check_choice("schedule kind", spec.pop("kind", None), _BUILDERS)
+    return _BUILDERS[kind](**spec)
 
 # %% ../nbs/api/02_schedule.ipynb #c706f778
 SPACINGS = ("trailing", "leading", "linspace", "quadratic")
