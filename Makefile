@@ -52,6 +52,7 @@ figures: $(VENV)/.installed-dev ## the pictures of the front page
 
 results: weights figures ## every number and picture behind the pages
 	@$(BIN)/python benchmarks/sample_10k.py
+	@$(BIN)/python benchmarks/step_cost.py
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache

@@ -143,7 +143,8 @@ def load_pretrained(name:str="fashion_mnist", # a shipped name, a folder (ours o
     folder = find_model(name)
     model = _read_model(folder/"unet" if (folder/"unet"/CONFIG_FILE).is_file() else folder)
     schedule = _folder_schedule(folder, name) if schedule is None else as_schedule(schedule)
-    return model.to(device=device, dtype=dtype).eval().requires_grad_(False), schedule
+    model = model.to(device).eval().requires_grad_(False)
+    return (model if dtype == torch.float32 else model.to(dtype)), schedule
 
 # %% ../nbs/api/13_pretrained.ipynb #a028c89d
 def save_pretrained(model, # a `UNet` or diffusers' `UNet2DModel`
