@@ -35,10 +35,10 @@ def compare(eta:float, repeats:int, S:int=50)->dict: # medians in microseconds, 
     pairs = [[seconds_per_step(sched, x, eps, eta) for sched in (ours, theirs)]
              for _ in tqdm(range(repeats), desc=f"eta={eta:g}", unit="walk")]
     ratios = sorted(a/b for a, b in pairs)
-    return dict(eta=eta, steps_per_walk=S, repeats=repeats, ours_us=round(statistics.median(a for a, _ in pairs)*1e6, 2),
-                diffusers_us=round(statistics.median(b for _, b in pairs)*1e6,
-                                   2), ratio=round(statistics.median(ratios), 3),
-                ratio_p10=round(ratios[len(ratios)//10], 3), ratio_p90=round(ratios[-1 - len(ratios)//10], 3))
+    ours_us, theirs_us = (statistics.median(pair[i] for pair in pairs)*1e6 for i in (0, 1))
+    return dict(eta=eta, steps_per_walk=S, repeats=repeats, ours_us=round(ours_us, 2), diffusers_us=round(theirs_us, 2),
+                ratio=round(statistics.median(ratios), 3), ratio_p10=round(ratios[len(ratios)//10], 3),
+                ratio_p90=round(ratios[-1 - len(ratios)//10], 3))
 
 
 def main():
@@ -52,7 +52,8 @@ def main():
         print(f"eta={row['eta']:g}: ours {row['ours_us']} us, diffusers {row['diffusers_us']} us, ratio {row['ratio']}")
     if args.quick: return
     path = ROOT/"results"/"step_cost.json"
-    write_json(path, dict(command="python benchmarks/step_cost.py", image=[1, 1, 32, 32], machine=machine_facts(),
+    write_json(path, dict(command="python benchmarks/step_cost.py", image=[1, 1, 32, 32],
+                          machine=machine_facts(torch.device("cpu")),
                           rows=rows))
     print(path.relative_to(ROOT))
 
