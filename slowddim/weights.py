@@ -10,21 +10,26 @@ Docs: https://slowddim.github.io/slowddim/api/weights.html.md"""
 
 # %% auto #0
 __all__ = ['MODEL_FILE', 'CONFIG_FILE', 'SCHEDULE_FILE', 'CARD_FILE', 'atomic_path', 'write_json', 'read_json', 'save_tensors',
-           'load_tensors', 'file_digest', 'machine_facts', 'weights_dir', 'shipped_names', 'save_model_folder']
+           'load_tensors', 'file_digest', 'machine_facts', 'step_index', 'one_cycle', 'Training', 'weights_dir',
+           'shipped_names', 'save_model_folder']
 
 # %% ../nbs/api/01_weights.ipynb #fd15028b
 import hashlib
 import json
+import math
 import os
 import platform
 import tempfile
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
+
+from .core import seeded_generator
 
 # %% ../nbs/api/01_weights.ipynb #64821b08
 @contextmanager
@@ -98,6 +103,70 @@ def machine_facts(device:torch.device # where the model is
         name = next(iter(names), name)
     if device.type == "cuda": name = torch.cuda.get_device_name(device)
     return dict(device=name, threads=torch.get_num_threads(), torch=torch.__version__, python=platform.python_version())
+
+# %% ../nbs/api/01_weights.ipynb #0d73726d
+def step_index(seed:int, # of the run
+               step:int, # 0-based optimiser step
+               n_images:int, # size of the data set
+               bs:int # batch size, all processes together
+              )->Tensor: # (bs,) or fewer in the last batch of an epoch
+    "Image numbers of one step: every epoch is a fresh permutation of all images."
+    epoch, k = divmod(step, -(-n_images//bs))
+    return torch.randperm(n_images, generator=seeded_generator(seed, 0, epoch))[k*bs:(k + 1)*bs]
+
+# %% ../nbs/api/01_weights.ipynb #0edd568d
+def one_cycle(progress:float, # share of the run that is done, in [0, 1]
+              lr:float, # largest learning rate
+              warmup:float=0.05 # share of the run that rises
+             )->float: # learning rate now
+    "Linear warm-up, then a cosine down to zero."
+    if progress < warmup: return lr*(0.04 + 0.96*progress/warmup)
+    return lr*0.5*(1 + math.cos(math.pi*min(1., (progress - warmup)/(1 - warmup))))
+
+# %% ../nbs/api/01_weights.ipynb #1d08bb41
+def _load_optimizer(opt, tensors): # named "<parameter number>.<quantity>"; keeps each parameter's memory layout
+    params, state = [p for group in opt.param_groups for p in group["params"]], {}
+    for name, v in tensors.items():
+        i, k = name.split(".", 1)
+        p = params[int(i)]
+        state.setdefault(int(i), {})[k] = torch.empty_like(p, dtype=v.dtype).copy_(v) if v.shape == p.shape else v
+    opt.load_state_dict(dict(opt.state_dict(), state=state))
+
+# %% ../nbs/api/01_weights.ipynb #b3e69a36
+@dataclass
+class Training:
+    "The moving parts of a run."
+    model: nn.Module # being trained
+    average: nn.Module|None # its exponential moving average
+    opt: torch.optim.Optimizer
+    settings: dict # what must agree for a resumed run
+    step: int = 0 # optimiser steps taken
+    seconds: float = 0. # time spent, over all resumed parts
+    log: dict = field(default_factory=lambda: dict(losses=[], test_losses=[])) # [[images seen, loss], ...]
+    pending: list = field(default_factory=list) # losses not yet averaged into the log
+
+    def save(self, path)->Path: # one safetensors file, written atomically
+        "Write everything needed to go on."
+        tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
+        if self.average is not None: tensors |= {f"average.{k}": v for k, v in self.average.state_dict().items()}
+        for i, s in self.opt.state_dict()["state"].items():
+            tensors |= {f"opt.{i}.{k}": torch.as_tensor(v) for k, v in s.items() if v is not None}
+        kept = ("settings", "step", "seconds", "log", "pending")
+        return save_tensors(path, tensors, {k: getattr(self, k) for k in kept})
+
+    def load(self, path)->None: # a file written by `save` with the same settings
+        "Go on where a file stopped; a `ValueError` names the settings that differ."
+        tensors, facts = load_tensors(path)
+        old = facts.get("settings", {})
+        differ = [f"{k}: {old.get(k)!r} there, {v!r} here" for k, v in self.settings.items() if old.get(k) != v]
+        if differ:
+            raise ValueError(f"{path} belongs to another run ({'; '.join(differ)}): use its settings, another file, "
+                             f"or resume=False")
+        def part(prefix): return {k[len(prefix):]: v for k, v in tensors.items() if k.startswith(prefix)}
+        self.model.load_state_dict(part("model."))
+        if self.average is not None: self.average.load_state_dict(part("average."))
+        _load_optimizer(self.opt, part("opt."))
+        for k in ("step", "seconds", "log", "pending"): setattr(self, k, facts[k])
 
 # %% ../nbs/api/01_weights.ipynb #3c3c6d79
 MODEL_FILE, CONFIG_FILE = "diffusion_pytorch_model.safetensors", "config.json"
