@@ -7,6 +7,8 @@
 - `slowddim.data`: Fashion-MNIST, MNIST, CIFAR-10, scikit-learn's digits or a folder of images, as one tensor of bytes.
 - `slowddim.ddim`: The heart: one step with a dial for its randomness, any sub-sequence of times, and noise that may be used again.
 - `slowddim.ddpm`: The ancestral sampler: one step derived from Bayes' rule, and the loop that every sampler here walks.
+- `slowddim.distances`: How far are two sets of pictures apart? As far as two clouds of numbers.
+- `slowddim.fid`: A score for a set of pictures that says what it stands on: how many, whose features, which floor.
 - `slowddim.generate`: Any number of images, in any batches, on any number of machines: image `i` is always the same image.
 - `slowddim.noising`: The algebra between a clean image, a noisy one and the noise: four lines, every direction, no loop.
 - `slowddim.oracle`: Noise predictors that are exactly right, so that samplers can be tested without training anything.

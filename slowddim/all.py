@@ -23,3 +23,6 @@ from slowddim.pretrained import *
 from slowddim.generate import *
 from slowddim.schedulers import *
 from slowddim.train import *
+from slowddim.classifier import *
+from slowddim.distances import *
+from slowddim.fid import *

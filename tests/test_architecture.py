@@ -15,7 +15,7 @@ ROOMS = dict(core="", weights="core", schedule="core", noising="schedule", oracl
              latent="ode", data="core", viz="core", animate="viz", unet="core", pretrained="weights schedule unet",
              generate="latent pretrained", schedulers="ddim pretrained", train="data ddpm unet "
                                                                                "weights", classifier="data weights",
-             fid="classifier", continuous="train generate", adaptive="train ode")
+             distances="core", fid="classifier distances", continuous="train generate", adaptive="train ode")
 ROOMS |= dict(study=" ".join(ROOMS), cli=" ".join(ROOMS) + " study", all=" ".join(ROOMS) + " study cli")
 SAMPLERS = ("schedule", "noising", "oracle", "ddpm", "ddim", "ode", "latent")
 
