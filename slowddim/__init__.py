@@ -2,7 +2,7 @@
 
 - `slowddim.animate`: A trajectory as a film: a player in the notebook, a GIF, an APNG or a page, without network and within a size budget.
 - `slowddim.classifier`: A small network that knows a shirt from a coat, and 128 numbers by which it tells.
-- `slowddim.cli`: `slowddim sample` and `slowddim train`: the library for people who would rather not open Python.
+- `slowddim.cli`: `slowddim sample`, `train` and `fid`: the library for people who would rather not open Python.
 - `slowddim.core`: Small things every other room stands on: checks with clear errors, seeded noise, pixels, devices.
 - `slowddim.data`: Fashion-MNIST, MNIST, CIFAR-10, scikit-learn's digits or a folder of images, as one tensor of bytes.
 - `slowddim.ddim`: The heart: one step with a dial for its randomness, any sub-sequence of times, and noise that may be used again.

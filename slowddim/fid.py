@@ -167,10 +167,11 @@ class ImageEval:
         return f"ImageEval(d={len(self.mean)}, extractor {self.model.digest}, {len(self.held_out):,} held-out pictures)"
 
     def features(self,
-                 x:Tensor, # pictures, see `as_pictures`
+                 x:Tensor, # pictures, see `as_pictures`; features (N, d) are returned as they are
                  progress:bool=False # show a bar
                 )->Tensor: # (N, d)
         "Check and describe pictures; warns when they are few."
+        if isinstance(x, Tensor) and x.ndim == 2 and x.shape[1] == len(self.mean): return x
         x = as_pictures(x)
         if len(x) < 2*len(self.mean):
             warnings.warn(f"{len(x)} pictures against {len(self.mean)} features: the bias is larger than most "
@@ -217,7 +218,7 @@ def floor(self:ImageEval,
 
 @patch
 def fid(self:ImageEval,
-        x:Tensor, # pictures, see `as_pictures`
+        x:Tensor, # pictures, see `as_pictures`, or their features
         *, n_boot:int=30, # resamples for the interval; below 2: no interval
         progress:bool=False # show a bar
        )->Score:
@@ -235,7 +236,7 @@ def fid(self:ImageEval,
 # %% ../nbs/api/18_fid.ipynb #92d377b3
 @patch
 def fid_infinity(self:ImageEval,
-                 x:Tensor, # pictures, see `as_pictures`
+                 x:Tensor, # pictures, see `as_pictures`, or their features
                  points:int=8 # sizes to score at, from n/4 to n
                 )->Score:
     "FID extrapolated to infinitely many pictures (Chong and Forsyth, 2020)."
@@ -250,16 +251,17 @@ def fid_infinity(self:ImageEval,
 
 @patch
 def kid(self:ImageEval,
-        x:Tensor # pictures, see `as_pictures`
+        x:Tensor # pictures, see `as_pictures`, or their features
        )->Score:
     "Kernel distance to the held-out real pictures; unbiased, so its floor is 0."
-    value, error = kernel_distance(self.features(x), self.held_out)
+    features = self.features(x)
+    value, error = kernel_distance(features, self.held_out)
     interval = None if math.isnan(error) else (value - 1.96*error, value + 1.96*error)
-    return self._score(value, len(x), kind="KID", floor=0., interval=interval)
+    return self._score(value, len(features), kind="KID", floor=0., interval=interval)
 
 @patch
 def precision_recall(self:ImageEval,
-                     x:Tensor, # pictures, see `as_pictures`
+                     x:Tensor, # pictures, see `as_pictures`, or their features
                      k:int=3 # which neighbour sets the radius
                     )->tuple[Score, Score]: # both in [0, 1]
     "Precision and recall against as many held-out real pictures."

@@ -3,7 +3,7 @@
 Needs the data set. Writes slowddim/weights_data/fashion_mnist_classifier and results/classifier.json; resumes if it was
 cut off.
 Run: python tools/train_classifier.py            train, then check
-     python tools/train_classifier.py --check    only count right answers again
+     python tools/train_classifier.py --check    only count right answers and score real pictures again
 """
 import argparse
 import sys
@@ -14,7 +14,8 @@ import torch
 
 from slowddim.classifier import Classifier, accuracy, load_classifier, save_classifier, train_classifier
 from slowddim.data import load_data
-from slowddim.weights import machine_facts, write_json
+from slowddim.fid import REFERENCE_FILE, ImageEval, make_reference, reference_key
+from slowddim.weights import load_tensors, machine_facts, save_tensors, write_json
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT/"slowddim"/"weights_data"/"fashion_mnist_classifier"
@@ -28,6 +29,19 @@ def check(test)->dict: # what the shipped file answers, class by class
                                                         test.labels[test.labels == k], test.classes)), 4)
                  for k, name in enumerate(test.classes)}
     return dict(accuracy=accuracy(model, test), n_test=len(test), digest=model.digest, per_class=per_class)
+
+
+def write_reference(test)->None: # unless the one that is there fits
+    "Ship what scores compare with: statistics of the training images, features of the test images."
+    model, train, file = load_classifier(FOLDER), load_data("fashion_mnist"), FOLDER/REFERENCE_FILE
+    if not file.is_file() or load_tensors(file)[1]["key"] != reference_key(train, model.digest):
+        save_tensors(file, *make_reference(model, train, test, progress=True))
+
+
+def floors()->dict: # what real pictures score against real pictures
+    "Score random test images at several n."
+    judge = ImageEval.fashion_mnist()
+    return {n: round(judge.floor(n), 5) for n in (256, 512, 1000, 2048, 5000, 10_000)}
 
 
 def main():
@@ -52,7 +66,9 @@ def main():
         save_classifier(model, FOLDER, card)
         Path(args.checkpoint).unlink(missing_ok=True)
     facts = check(test)
-    write_json(ROOT/"results"/"classifier.json", dict(command=COMMAND, check=COMMAND + " --check", **facts,
+    write_reference(test)
+    write_json(ROOT/"results"/"classifier.json", dict(command=COMMAND, check=COMMAND + " "
+                                                                                       "--check", **facts, floor=floors(),
                                                       machine=machine_facts(torch.device("cpu"))))
     print(f"{facts['accuracy']:.2%} of {facts['n_test']:,} test images, digest {facts['digest']}")
 
