@@ -67,9 +67,9 @@ def main():
         Path(args.checkpoint).unlink(missing_ok=True)
     facts = check(test)
     write_reference(test)
-    write_json(ROOT/"results"/"classifier.json", dict(command=COMMAND, check=COMMAND + " "
-                                                                                       "--check", **facts, floor=floors(),
-                                                      machine=machine_facts(torch.device("cpu"))))
+    facts |= dict(command=COMMAND, check=f"{COMMAND} --check", floor=floors())
+    facts |= dict(machine=machine_facts(torch.device("cpu")))
+    write_json(ROOT/"results"/"classifier.json", facts)
     print(f"{facts['accuracy']:.2%} of {facts['n_test']:,} test images, digest {facts['digest']}")
 
 
