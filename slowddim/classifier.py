@@ -100,6 +100,7 @@ def _classifier_step(run, data, lr, total): # one optimiser step; its loss
     run.step += 1
     return loss.item()
 
+# %% ../nbs/api/17_classifier.ipynb #25be9177
 def train_classifier(model:Classifier, # changed in place
                      data:ImageSet, # to learn from
                      test:ImageSet|None=None, # to count right answers on after each epoch

@@ -71,16 +71,16 @@ class Score(float):
             raise ValueError(f"cannot compare {self.kind} of extractor {self.extractor} with {other.kind} of "
                              f"extractor {other.extractor}")
 
-    def __lt__(self, other): self._fits(other); return float(self) < float(other)
-    def __le__(self, other): self._fits(other); return float(self) <= float(other)
-    def __gt__(self, other): self._fits(other); return float(self) > float(other)
-    def __ge__(self, other): self._fits(other); return float(self) >= float(other)
-    def __eq__(self, other): self._fits(other); return float(self) == other
-    def __ne__(self, other): return not self == other
-    def __sub__(self, other): self._fits(other); return float(self) - float(other)
-    def __rsub__(self, other): return float(other) - float(self)
-    def __truediv__(self, other): self._fits(other); return float(self)/float(other)
-    __hash__ = float.__hash__
+# %% ../nbs/api/18_fid.ipynb #706238bc
+def _guarded(name): # float's own operator, behind the check
+    def operator(self, other):
+        self._fits(other)
+        return getattr(float, name)(self, other)
+    return operator
+
+for _name in ("__lt__", "__le__", "__gt__", "__ge__", "__eq__", "__ne__", "__sub__", "__truediv__"):
+    setattr(Score, _name, _guarded(_name))
+Score.__hash__ = float.__hash__
 
 # %% ../nbs/api/18_fid.ipynb #66c7a902
 def as_pictures(x:Tensor, # float (N, 1, 28|32, 28|32) in [-1, 1], or uint8 (N, 28, 28), (N, 28, 28, 1), (N, 1, 28, 28)
@@ -105,6 +105,7 @@ def as_pictures(x:Tensor, # float (N, 1, 28|32, 28|32) in [-1, 1], or uint8 (N, 
 
 # %% ../nbs/api/18_fid.ipynb #e3b927a2
 PREPROCESSING = "uint8/127.5-1, 28x28"
+REFERENCE_FILE = "reference.safetensors"
 
 def reference_key(data:ImageSet, # real pictures
                   extractor:str # the classifier's digest
@@ -140,8 +141,6 @@ def make_reference(model:Classifier, # from `load_classifier`
     return dict(mean=stats.mean, cov=stats.cov, held_out=held.half()), facts
 
 # %% ../nbs/api/18_fid.ipynb #216e6eb2
-REFERENCE_FILE = "reference.safetensors"
-
 class ImageEval:
     "Scores pictures against real ones."
     def __init__(self,

@@ -90,7 +90,7 @@ def test_precision_and_recall_agree(pair):
     a, b = (x[:400].float() for x in pair)
     assert precision_recall(a, b, chunk=64) == precision_recall(a, b)
     out = theirs.prc_features_to_metric(a, b, prc_neighborhood=3, prc_batch_size=1000, verbose=False)
-    assert precision_recall(b, a) == pytest.approx((out["precision"], out["recall"]), abs=1e-6) # its first set is the fake
+    assert precision_recall(b, a) == pytest.approx((out["precision"], out["recall"]), abs=1e-6) # fake first
 
 
 def test_scores_of_other_eyes_refuse():
