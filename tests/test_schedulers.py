@@ -162,12 +162,16 @@ def test_every_form_of_skip_steps_gives_the_same_images(T):
     assert all(torch.equal(x, results["ints"]) for x in results.values())
 
 
-def test_a_slice_skips_by_position():
-    sched = DiffusersStyleDDIM(n_steps=100)
-    by_slice, by_list = ([diffusers_sample(sched, (2, 1, 2, 2), skip, model=GaussianOracle(sched), seed=0,
-                                           progress=False)
-                          for skip in (slice(1, None, 2), list(sched.timesteps)[1::2])])
-    assert torch.equal(by_slice, by_list)
+@pytest.mark.parametrize("T", [1000, 999, 100])
+def test_a_slice_skips_by_position_and_equals_all_other_forms(T):
+    sched = DiffusersStyleDDIM(n_steps=T)
+    second = list(sched.timesteps)[1::2]
+    images = []
+    for skip in (slice(1, None, 2), second, set(second), torch.stack(second), lambda t: (T - 1 - t) % 2 == 1):
+        model = CallCounter(GaussianOracle(sched))
+        images.append(diffusers_sample(sched, (2, 1, 2, 2), skip, model=model, seed=0, progress=False))
+        assert model.n_calls == T - len(second)
+    assert all(torch.equal(x, images[0]) for x in images)
 
 
 @pytest.mark.parametrize("T, taus, "
