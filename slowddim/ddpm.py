@@ -95,6 +95,9 @@ def take_step(x_t:Tensor, # (B, C, H, W)
               clip:tuple|None=None # (lo, hi) for the predicted x_0
              )->tuple[Tensor, Tensor, Tensor]: # x_prev, x_0, and the noise used
     "Apply a step's numbers to an image."
+    if x_t.dtype in (torch.float16, torch.bfloat16): # a = 1.0001 is 1 there: compute in float32, round once
+        z = None if noise is None else noise.float()
+        return tuple(v.to(x_t.dtype) for v in take_step(x_t.float(), eps.float(), step, z, clip))
     x_0 = (step.x0_a*x_t).add_(eps, alpha=step.x0_b)
     if clip is not None:
         x_0 = x_0.clamp(*clip)

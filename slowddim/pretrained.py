@@ -76,10 +76,20 @@ _BETA_SCHEDULES = dict(linear="linear", scaled_linear="scaled_linear", cosine="s
 def schedule_from_diffusers(config:dict # of a diffusers scheduler, e.g. `scheduler.config`
                            )->NoiseSchedule:
     "Build the schedule that a diffusers configuration describes."
-    if config.get("_schedule") is not None: return schedule_from_spec(config["_schedule"])
+    if config.get("_schedule") is not None: # ours, unless somebody has changed the rest since
+        schedule = schedule_from_spec(config["_schedule"])
+        if all(config.get(k) == v for k, v in schedule_to_diffusers(schedule).items()): return schedule
+    if config.get("trained_betas") is None and "beta_schedule" not in config:
+        raise ValueError(f"a configuration of {config.get('_class_name', 'this kind')} without beta_schedule or "
+                         f"trained_betas has "
+                         f"no equivalent here")
     kinds = {v: k for k, v in _BETA_SCHEDULES.items()}
     ends = dict(beta_min=config.get("beta_start", 1e-4), beta_max=config.get("beta_end", 0.02))
-    if config.get("trained_betas") is not None: schedule = from_betas(config["trained_betas"])
+    if config.get("trained_betas") is not None:
+        schedule = from_betas(config["trained_betas"])
+        if config.get("num_train_timesteps", schedule.n_steps) != schedule.n_steps:
+            raise ValueError(f"num_train_timesteps={config['num_train_timesteps']} does not fit {schedule.n_steps} "
+                             f"trained_betas")
     else:
         kind = kinds[check_choice("beta_schedule", config.get("beta_schedule", "linear"), kinds)]
         spec = dict(kind=kind, n_steps=config.get("num_train_timesteps", 1000), **{} if kind == "cosine" else ends)
@@ -96,7 +106,7 @@ def schedule_to_diffusers(schedule:NoiseSchedule # or an object with `.schedule`
     config = dict(num_train_timesteps=base.n_steps, beta_schedule=_BETA_SCHEDULES.get(base.spec["kind"], "linear"),
                   **ends,
                   trained_betas=None, rescale_betas_zero_snr=zero_snr)
-    if schedule_from_diffusers(config) == as_schedule(schedule): return config
+    if base.spec["kind"] in _BETA_SCHEDULES and schedule_from_diffusers(config) == as_schedule(schedule): return config
     return config | dict(trained_betas=base.beta.tolist(), _schedule=spec)
 
 # %% ../nbs/api/13_pretrained.ipynb #f3566456
@@ -128,7 +138,10 @@ def _read_model(folder): # the network in a folder, with its card
     crop = config.pop("image_size", None) if kind == "UNet2DModel" else None
     model = _CLASSES[kind].from_config(config)
     if crop is not None: model.register_to_config(image_size=crop)
-    try: model.load_state_dict(load_tensors(folder/MODEL_FILE)[0])
+    state = load_tensors(folder/MODEL_FILE)[0]
+    if kind == "UNet2DModel":
+        getattr(model, "_fix_state_dict_keys_on_load", lambda state: None)(state) # attention's old names
+    try: model.load_state_dict(state)
     except RuntimeError as e: raise ValueError(f"{folder/MODEL_FILE} does not fit its {CONFIG_FILE}: {e}") from e
     model.card = card
     return model

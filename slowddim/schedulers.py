@@ -81,6 +81,7 @@ class DDIMOutput(BaseOutput):
 class DiffusersStyleDDIM(SchedulerMixin, ConfigMixin):
     "DDIM steps behind diffusers' scheduler interface (DDIM eq. 12 and 16)."
     _compatibles = ["DDIMScheduler", "DDPMScheduler"]
+    _only_eta = None # any
     order = 1 # network calls per step
     init_noise_sigma = 1. # standard deviation of the start
 
@@ -102,7 +103,8 @@ class DiffusersStyleDDIM(SchedulerMixin, ConfigMixin):
         self.eta, self.spacing, self.variance, self.prediction = check_number("eta", eta,
                                                                               0), spacing, variance, prediction
         self.register_to_config(**to_diffusers_config(self.schedule, spacing=spacing, variance=variance,
-                                                      prediction=prediction, clip=clip), _eta=self.eta)
+                                                      prediction=prediction, clip=clip),
+                                _eta=self.eta, _variance=variance)
         self.clip = check_clip(clip)
         x0_coefficients(self.schedule.at(self.schedule.n_steps - 1), prediction) # refuses "eps" where no signal is left
         self.alphas_cumprod, self.betas = self.schedule.alpha_bar.float(), self.schedule.beta.float()
@@ -159,8 +161,10 @@ def step(self:DiffusersStyleDDIM,
          return_dict:bool=True # False: a tuple
         ): # `DDIMOutput`, or (prev_sample, pred_original_sample)
     "Move to the next visited time (DDIM eq. 12)."
-    noise = model_output(noise, x_t)
-    step = self._step_at(check_int("t", t), self.eta if eta is None else eta)
+    noise, eta = model_output(noise, x_t), self.eta if eta is None else float(eta)
+    if self._only_eta not in (None, eta):
+        raise ValueError(f"{type(self).__name__} is DDIM with eta = {self._only_eta:g}, got eta={eta:g}")
+    step = self._step_at(check_int("t", t), eta)
     x_prev, x_0, _ = take_step(x_t, noise, step, step_noise(x_t, step.c, variance_noise, generator), self.clip)
     return DDIMOutput(x_prev, x_0) if return_dict else (x_prev, x_0)
 
@@ -170,6 +174,10 @@ def scale_model_input(self:DiffusersStyleDDIM, sample:Tensor, timestep=None)->Te
     "Return `sample` itself: this family's networks see the noisy image as it is."
     return sample
 
+def _one_each(timesteps, like): # a single time serves all images
+    one = torch.is_tensor(timesteps) and timesteps.numel() == 1
+    return timesteps.reshape(-1).expand(len(like)) if one else timesteps
+
 @patch
 def add_noise(self:DiffusersStyleDDIM,
               original_samples:Tensor, # clean images (B, C, H, W)
@@ -177,7 +185,7 @@ def add_noise(self:DiffusersStyleDDIM,
               timesteps:Tensor # int (B,)
              )->Tensor: # noisy images
     "Mix images with noise (DDIM eq. 4)."
-    return mix_in_noise(original_samples, noise, timesteps, self.schedule)
+    return mix_in_noise(original_samples, noise, _one_each(timesteps, original_samples), self.schedule)
 
 @patch
 def get_velocity(self:DiffusersStyleDDIM,
@@ -186,7 +194,7 @@ def get_velocity(self:DiffusersStyleDDIM,
                  timesteps:Tensor # int (B,)
                 )->Tensor: # v
     "Return what a v-prediction network is trained on (Salimans and Ho, 2022)."
-    return velocity(sample, noise, timesteps, self.schedule)
+    return velocity(sample, noise, _one_each(timesteps, sample), self.schedule)
 
 # %% ../nbs/api/15_schedulers.ipynb #3942e2e8
 @patch(cls_method=True)
@@ -203,13 +211,20 @@ def from_config(cls:DiffusersStyleDDIM,
     config = {**config, **{k: v for k, v in kwargs.items() if k in known}}
     if kwargs.keys() & {"num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas"}:
         config.pop("_schedule", None)
-    eta = {} if issubclass(cls, DiffusersStyleDDPM) else dict(eta=config.get("eta", config.get("_eta", 0.)))
-    sched = cls(**from_diffusers_config(config), **eta)
+    ddpm = issubclass(cls, DiffusersStyleDDPM)
+    if ddpm and "eta" in kwargs: raise ValueError(f"{cls.__name__} has no eta: it is DDIM with eta = 1")
+    if not ddpm: config.pop("variance_type", None) # DDPM's word; diffusers' DDIM does not read it either
+    sched = from_diffusers_config(config)
+    if not ddpm:
+        sched |= dict(eta=config.get("eta", config.get("_eta", 0.)), variance=config.get("_variance", "posterior"))
+    sched = cls(**sched)
     return (sched, unused) if return_unused_kwargs else sched
 
 # %% ../nbs/api/15_schedulers.ipynb #db51eb0d
 class DiffusersStyleDDPM(DiffusersStyleDDIM):
     "Ancestral steps behind diffusers' scheduler interface (DDPM eq. 7): DDIM with eta = 1."
+    _only_eta = 1.
+
     @accept_greek
     def __init__(self,
                  n_steps:int=1000, # T
@@ -233,6 +248,10 @@ def to_diffusers(self:DiffusersStyleDDIM): # diffusers' `DDIMScheduler`, or `DDP
     faults = [f"spacing={self.spacing!r}"] if self.spacing == "quadratic" else []
     if not ddpm and self.variance == "hat": faults.append("variance='hat'")
     if not ddpm and self.eta: faults.append(f"eta={self.eta:g} (pass it to each step)")
+    if not ddpm and self.clip:
+        faults.append(f"clip={self.clip[1]:g} (it needs use_clipped_model_output=True at each step)")
+    if not ddpm and self.spacing == "linspace":
+        faults.append("spacing='linspace' (its previous time is not the listed one)")
     if faults:
         raise ValueError(f"{DDPMScheduler.__name__ if ddpm else DDIMScheduler.__name__} has no equivalent of "
                          f"{', '.join(faults)}")
@@ -258,6 +277,8 @@ def diffusers_sample(sched, # any scheduler with `timesteps` and `step`: ours or
     "Sample with a diffusers-style scheduler, over the times it has set."
     model = load_pretrained()[0] if model is None else model
     device = model_device(model) if device is None else default_device(device)
+    dtype = next((p.dtype for p in model.parameters()), torch.float32) if hasattr(model,
+                                                                                  "parameters") else torch.float32
     sz = tuple(check_int("sz", n, 1) for n in sz)
     if skip_steps is not None and sched.config.get("prediction_type", "epsilon") != "epsilon":
         raise ValueError(f"skip_steps uses noise again, but this scheduler's network predicts "
@@ -270,6 +291,8 @@ def diffusers_sample(sched, # any scheduler with `timesteps` and `step`: ours or
     settings = _step_settings(sched, dict(generator=g, eta=eta))
     x = randn(sz, generator=g, device=device)*sched.init_noise_sigma
     for t, evaluated in zip(progress_bar(ts, progress, desc="sampling", unit="step"), evaluate):
-        if evaluated: noise = model_output(model(sched.scale_model_input(x, t), t.to(device).expand(len(x))), x)
+        if evaluated:
+            noise = model_output(model(sched.scale_model_input(x, t).to(dtype), t.to(device).expand(len(x))),
+                                 x).to(x.dtype)
         x = sched.step(noise, t, x, **settings).prev_sample
     return x
