@@ -15,6 +15,8 @@ from slowddim.noising import *
 from slowddim.oracle import *
 from slowddim.ddpm import *
 from slowddim.ddim import *
+from slowddim.ode import *
+from slowddim.latent import *
 from slowddim.data import *
 from slowddim.viz import *
 from slowddim.animate import *
@@ -26,3 +28,4 @@ from slowddim.train import *
 from slowddim.classifier import *
 from slowddim.distances import *
 from slowddim.fid import *
+from slowddim.study import *

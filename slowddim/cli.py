@@ -1,8 +1,8 @@
-"""`slowddim sample`, `train` and `fid`: the library for people who would rather not open Python.
+"""`slowddim sample`, `train`, `fid` and the rest: the library for people who would rather not open Python.
 
-Three commands cover the first afternoon: one makes pictures, one makes models, one scores pictures. Every option has a default that works, every
-wrong value is answered with one clear line and exit code 2, long work shows a bar, and a run that was cut off goes on where it
-stopped when the same command is given again.
+Three commands cover the first afternoon: one makes pictures, one makes models, one scores pictures. Four more, from `21b_commands`, walk
+between pictures and fill tables. Every option has a default that works, every wrong value is answered with one clear line and exit
+code 2, long work shows a bar, and a run that was cut off goes on where it stopped when the same command is given again.
 
 Docs: https://slowddim.github.io/slowddim/api/cli.html.md"""
 
@@ -20,6 +20,7 @@ import time
 from pathlib import Path
 
 import slowddim
+from .commands import add_reconstruct, add_table, add_walks
 
 # %% ../nbs/api/22_cli.ipynb #c642274c
 def _write_film(path, model, schedule, args): # the grid forming, as GIF
@@ -27,13 +28,13 @@ def _write_film(path, model, schedule, args): # the grid forming, as GIF
 
     from slowddim.animate import animate
     from slowddim.core import DATA_RANGE, image_generators, model_device, model_shape, randn
-    from slowddim.ddim import ddim_trajectory
+    from slowddim.generate import solver_trajectory
     generators = image_generators(args.seed, args.start, args.n)
     x_T = randn((args.n, *model_shape(model)), generator=generators, device=model_device(model))
-    eta = 1. if args.solver == "ddpm" else args.eta
     with torch.inference_mode():
-        states = ddim_trajectory(model, x_T, schedule, args.steps, eta=eta, spacing=args.spacing, clip=DATA_RANGE,
-                                 generator=generators, progress=not args.quiet)
+        states = solver_trajectory(model, x_T, schedule, args.steps, solver=args.solver, eta=args.eta,
+                                   spacing=args.spacing, clip=DATA_RANGE, generator=generators,
+                                   progress=not args.quiet)
         guesses = [state.x_0.cpu() for state in states]
     size = getattr(model.config, "image_size", None)
     animate(guesses, n_images=args.n, n_cols=None, size=size, scale=args.scale, ink=False, max_mb=50).save(path)
@@ -113,24 +114,13 @@ def run_train(args:argparse.Namespace # parsed by `make_parser`
     return f"trained {took} -> {out} ({card['bytes']/1e6:.1f} MB); next: slowddim sample --model {out}"
 
 # %% ../nbs/api/22_cli.ipynb #14218ef8
-def _read_pictures(path): # uint8 (N, H, W, C) or (N, C, H, W), from an .npz with arr_0 or a folder of images
-    import numpy as np
-    import torch
-
-    from slowddim.data import load_folder
-    if Path(path).is_dir(): return load_folder(path, channels=1).images
-    if Path(path).suffix != ".npz":
-        raise ValueError(f"pictures come as an .npz file with arr_0 or a folder of images, got {path!r}")
-    with np.load(path, allow_pickle=False) as file:
-        if "arr_0" not in file: raise ValueError(f"{path} has no arr_0, only {', '.join(file) or 'nothing'}")
-        return torch.from_numpy(file["arr_0"])
-
 def run_fid(args:argparse.Namespace # parsed by `make_parser`
            )->str: # what to tell the user
     "Score pictures against real Fashion-MNIST."
+    from slowddim.data import load_pictures
     from slowddim.fid import ImageEval
     from slowddim.weights import write_json
-    x, tic = _read_pictures(args.pictures), time.perf_counter()
+    x, tic = load_pictures(args.pictures, channels=1), time.perf_counter()
     judge = ImageEval.fashion_mnist(args.classifier, args.batch_size)
     features = judge.features(x, progress=not args.quiet)
     scores = [judge.fid(features), judge.kid(features), *judge.precision_recall(features)]
@@ -146,8 +136,9 @@ def _add_sample(sub):
                        formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     p.add_argument("--model", default="fashion_mnist", help="a shipped name, a folder, or a hub id owner/model")
     p.add_argument("--n", type=int, default=64, help="number of images")
-    p.add_argument("--steps", type=int, default=20, help="network calls per image, 1 to the model's T")
-    p.add_argument("--solver", default="ddim", help="ddim, or ddpm: the same steps with eta 1")
+    p.add_argument("--steps", type=int, default=20, help="times to visit, 1 to the model's T; a network call each")
+    p.add_argument("--solver", default=None,
+                   help="ddim, ddpm (eta 1), ab2, heun, dpmpp_2m; None: dpmpp_2m, ddim if eta is not 0")
     p.add_argument("--eta", type=float, default=0., help="0 is DDIM (deterministic), 1 is DDPM")
     p.add_argument("--spacing", default="trailing", help="trailing, leading, linspace or quadratic")
     p.add_argument("--seed", type=int, default=0, help="image i depends on (seed, i) alone")
@@ -204,7 +195,7 @@ def make_parser()->argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="slowddim", description="DDPM and DDIM for small images.")
     parser.add_argument("--version", action="version", version=f"slowddim {slowddim.__version__}")
     sub = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for p in (_add_sample(sub), _add_train(sub), _add_fid(sub)):
+    for p in (_add_sample(sub), _add_train(sub), _add_fid(sub), add_reconstruct(sub), *add_walks(sub), add_table(sub)):
         p.add_argument("--device", default=None, help="cpu, cuda, mps; None: the best one here")
         p.add_argument("--quiet", action="store_true", help="no progress bar")
     return parser
@@ -221,7 +212,7 @@ def main(argv:list[str]|None=None # None: the process's own arguments
         print(f"slowddim {args.command}: {e}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        resumes = args.command == "train" or (args.command == "sample" and Path(args.out).suffix == ".npz")
+        resumes = args.command in ("train", "table") or (args.command == "sample" and Path(args.out).suffix == ".npz")
         print(f"\nslowddim {args.command}: stopped{'; the same command goes on from here' if resumes else ''}",
               file=sys.stderr)
         return 130

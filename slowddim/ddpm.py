@@ -11,7 +11,7 @@ Docs: https://slowddim.github.io/slowddim/api/ddpm.html.md"""
 
 # %% auto #0
 __all__ = ['VARIANCES', 'DDPM', 'step_variance', 'StepNumbers', 'ddpm_numbers', 'StepOutput', 'take_step', 'check_clip',
-           'step_noise', 'ddpm_step', 'State', 'walk', 'last_x0', 'ddpm_sample']
+           'step_noise', 'ddpm_step', 'State', 'walk', 'last_x0', 'arrival', 'ddpm_sample']
 
 # %% ../nbs/api/05_ddpm.ipynb #e5a8cb27
 from collections import deque
@@ -52,7 +52,7 @@ def step_variance(alpha_bar:float, # at the current time t
                   variance:str="posterior" # one of `VARIANCES`
                  )->float: # variance of the noise one step adds
     "Variance of the reverse step: DDPM eq. 7, or its upper bound beta (DDPM section 3.2)."
-    if alpha_bar_prev == 1: return 0.
+    if alpha_bar_prev == 1 or alpha_bar == 1: return 0. # to, or up from, the clean image
     added = 1 - alpha_bar/alpha_bar_prev
     return added if variance == "hat" else added*(1 - alpha_bar_prev)/(1 - alpha_bar)
 
@@ -66,6 +66,8 @@ class StepNumbers(NamedTuple):
     c: float # of fresh noise
     x0_a: float # of x_t, in x_0
     x0_b: float # of eps, in x_0
+    last_eps: float = 0. # of the previous step's eps, for solvers that remember it
+    last_x0: float = 0. # of the previous step's x_0, likewise
 
 # %% ../nbs/api/05_ddpm.ipynb #999d9cb9
 def ddpm_numbers(t:int, # current time
@@ -92,18 +94,21 @@ def take_step(x_t:Tensor, # (B, C, H, W)
               eps:Tensor, # predicted noise, same shape
               step:StepNumbers, # from `ddpm_numbers` or `ddim_numbers`
               noise:Tensor|None=None, # z; needed only if `step.c > 0`
-              clip:tuple|None=None # (lo, hi) for the predicted x_0
+              clip:tuple|None=None, # (lo, hi) for the predicted x_0
+              last:tuple|None=None # (eps, x_0) of the previous step; needed only if the numbers weigh them
              )->tuple[Tensor, Tensor, Tensor]: # x_prev, x_0, and the noise used
     "Apply a step's numbers to an image."
     if x_t.dtype in (torch.float16, torch.bfloat16): # a = 1.0001 is 1 there: compute in float32, round once
-        z = None if noise is None else noise.float()
-        return tuple(v.to(x_t.dtype) for v in take_step(x_t.float(), eps.float(), step, z, clip))
+        z, last = None if noise is None else noise.float(), None if last is None else tuple(v.float() for v in last)
+        return tuple(v.to(x_t.dtype) for v in take_step(x_t.float(), eps.float(), step, z, clip, last))
     x_0 = (step.x0_a*x_t).add_(eps, alpha=step.x0_b)
     if clip is not None:
         x_0 = x_0.clamp(*clip)
         eps = (x_0 - step.x0_a*x_t)/step.x0_b
     if step.t_prev == -1: return x_0, x_0, eps # clean: a, b are x0_a, x0_b and nothing is added
     x_prev = (step.a*x_t).add_(eps, alpha=step.b)
+    if step.last_eps != 0: x_prev.add_(last[0], alpha=step.last_eps)
+    if step.last_x0 != 0: x_prev.add_(last[1], alpha=step.last_x0)
     return x_prev if noise is None or step.c == 0 else x_prev.add_(noise, alpha=step.c), x_0, eps
 
 # %% ../nbs/api/05_ddpm.ipynb #457977f4
@@ -169,20 +174,24 @@ def walk(model, # `model(x, t)`, t int64 (B,): predicted noise
          progress:bool=False # show a bar
         )->Iterator[State]: # one state a step
     "Walk the steps, yielding each state (DDPM algorithm 2, DDIM eq. 12)."
-    x, pred = x_T, None
+    x, pred, last = x_T, None, None
     for i, step in enumerate(progress_bar(steps, progress, desc="sampling", unit="step")):
         evaluated = evaluate is None or evaluate[i]
         if evaluated: pred = model_output(model(x, torch.full((len(x),), step.t, device=x.device)), x).to(x.dtype)
-        x_prev, x_0, eps = take_step(x, pred, step, step_noise(x, step.c, generator=generator), clip)
+        x_prev, x_0, eps = take_step(x, pred, step, step_noise(x, step.c, generator=generator), clip, last)
         yield State(step.t, step.t_prev, x, x_prev, x_0, eps, evaluated)
-        x = x_prev
+        x, last = x_prev, (eps, x_0)
 
 # %% ../nbs/api/05_ddpm.ipynb #145f0c68
 def last_x0(states:Iterator[State] # from `walk` or a trajectory
            )->Tensor: # the sample
     "Run a trajectory to its end and return the last predicted clean image."
-    last = deque(states, maxlen=1).pop()
-    return last.x_0
+    return deque(states, maxlen=1).pop().x_0
+
+def arrival(states:Iterator[State] # from `walk` or a trajectory
+           )->Tensor: # wherever it leads, not always to a clean image
+    "Run a trajectory to its end and return the image it arrived at."
+    return deque(states, maxlen=1).pop().x_prev
 
 # %% ../nbs/api/05_ddpm.ipynb #12fedfd8
 def ddpm_sample(model, # `model(x, t)` predicting noise

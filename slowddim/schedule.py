@@ -10,8 +10,8 @@ Docs: https://slowddim.github.io/slowddim/api/schedule.html.md"""
 
 # %% auto #0
 __all__ = ['SPACINGS', 'checked_table', 'NoiseSchedule', 'from_betas', 'linear_schedule', 'scaled_linear_schedule', 'tabulate',
-           'cosine_schedule', 'sigmoid_schedule', 'as_schedule', 'zero_terminal_snr', 'schedule_from_spec',
-           'subsequence', 'as_timesteps']
+           'cosine_schedule', 'sigmoid_schedule', 'karras_schedule', 'as_schedule', 'zero_terminal_snr',
+           'schedule_from_spec', 'subsequence', 'as_timesteps']
 
 # %% ../nbs/api/02_schedule.ipynb #6eb8af6e
 import math
@@ -156,6 +156,18 @@ def sigmoid_schedule(n_steps:int=1000, # T
     return tabulate(f, n_steps, max_beta, dict(kind="sigmoid", n_steps=n_steps, start=start, end=end,
                                                temperature=temperature, max_beta=max_beta))
 
+# %% ../nbs/api/02_schedule.ipynb #e6c34b4b
+def karras_schedule(n_steps:int=1000, # T, at least 2
+                    sigma_min:float=0.01, # noise-to-signal ratio at t = 0, positive
+                    sigma_max:float=80., # at t = T-1
+                    rho:float=7. # 1: evenly spaced; larger: more steps close to the image
+                   )->NoiseSchedule:
+    "Space the noise-to-signal ratio as EDM does (Karras et al., 2022, eq. 5)."
+    n_steps, rho = check_int("n_steps", n_steps, 2), check_number("rho", rho, 1e-3)
+    lo, hi = check_number("sigma_min", sigma_min, 1e-6), check_number("sigma_max", sigma_max, sigma_min)
+    sigma = torch.linspace(lo**(1/rho), hi**(1/rho), n_steps, dtype=torch.float64)**rho
+    return NoiseSchedule(1/(1 + sigma**2), dict(kind="karras", n_steps=n_steps, sigma_min=lo, sigma_max=hi, rho=rho))
+
 # %% ../nbs/api/02_schedule.ipynb #d56379f2
 def as_schedule(schedule # a `NoiseSchedule`, or an object that has one as `.schedule`
                )->NoiseSchedule:
@@ -179,7 +191,7 @@ def zero_terminal_snr(schedule:NoiseSchedule # or an object with `.schedule`, of
 
 # %% ../nbs/api/02_schedule.ipynb #3eaca95c
 _BUILDERS = dict(linear=linear_schedule, scaled_linear=scaled_linear_schedule, cosine=cosine_schedule,
-                 sigmoid=sigmoid_schedule, table=NoiseSchedule,
+                 sigmoid=sigmoid_schedule, karras=karras_schedule, table=NoiseSchedule,
                  zero_terminal_snr=lambda of: zero_terminal_snr(schedule_from_spec(of)))
 
 def schedule_from_spec(spec:dict # `schedule.spec`

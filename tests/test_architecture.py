@@ -13,10 +13,10 @@ import pytest
 ROOMS = dict(core="", weights="core", schedule="core", noising="schedule", oracle="noising", ddpm="noising",
              ddim="ddpm", ode="ddim",
              latent="ode", data="core", viz="core", animate="viz", unet="core", pretrained="weights schedule unet",
-             generate="latent pretrained", schedulers="ddim pretrained", train="data ddpm unet "
-                                                                               "weights", classifier="data weights",
+             generate="latent pretrained", schedulers="ddim pretrained", train="data ddpm unet weights",
+             classifier="data weights",
              distances="core", fid="classifier distances", continuous="train generate", adaptive="train ode")
-ROOMS |= dict(study=" ".join(ROOMS), cli=" ".join(ROOMS) + " study", all=" ".join(ROOMS) + " study cli")
+for room in ("study", "commands", "cli", "all"): ROOMS[room] = " ".join(ROOMS)
 SAMPLERS = ("schedule", "noising", "oracle", "ddpm", "ddim", "ode", "latent")
 
 
