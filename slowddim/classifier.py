@@ -22,8 +22,8 @@ from torch import Tensor, nn
 
 from .core import DATA_RANGE, check_int, check_number, crop_images, progress_bar, seeded_generator
 from .data import ImageSet
-from .weights import CARD_FILE, CONFIG_FILE, Training, file_digest, load_tensors, machine_facts
-from .weights import one_cycle, read_json, save_tensors, step_index, weights_dir, write_json
+from .weights import CARD_FILE, Training, machine_facts, one_cycle
+from .weights import read_model_folder, save_model_folder, step_index, weights_dir
 
 # %% ../nbs/api/17_classifier.ipynb #e7e3cb55
 class Block(nn.Module):
@@ -52,8 +52,8 @@ class Classifier(nn.Module):
         self.config = dict(widths=list(widths), n_classes=n_classes, image_size=image_size)
         self.stem = nn.Sequential(nn.Conv2d(1, widths[0], 3, padding=1, bias=False), nn.BatchNorm2d(widths[0]),
                                   nn.ReLU())
-        self.blocks = nn.Sequential(*[Block(a, b, 1 + (i > 0)) for i,
-                                      (a, b) in enumerate(zip([widths[0], *widths], widths))])
+        pairs = zip([widths[0], *widths], widths)
+        self.blocks = nn.Sequential(*[Block(a, b, 1 + (i > 0)) for i, (a, b) in enumerate(pairs)])
         self.head = nn.Linear(widths[-1], n_classes)
 
     def features(self, x:Tensor)->Tensor: # (B, 1, 28 or 32, 28 or 32) in [-1, 1] -> (B, 128)
@@ -142,28 +142,16 @@ def save_classifier(model:Classifier, # trained
                     card:dict|None=None # what a reader should know
                    )->dict: # the card, with digest and size added
     "Write a classifier's folder, in half precision; the card comes last."
-    folder = Path(folder)
-    (folder/CARD_FILE).unlink(missing_ok=True)
-    write_json(folder/CONFIG_FILE, model.config)
-    tensors = {k: v.half() if v.is_floating_point() else v for k, v in model.state_dict().items()}
-    file = save_tensors(folder/CLASSIFIER_FILE, tensors)
-    card = dict(card or {}, digest=file_digest(file), bytes=file.stat().st_size)
-    write_json(folder/CARD_FILE, card)
-    return card
+    return save_model_folder(folder, model.state_dict(), model.config, None, card or {}, torch.half, CLASSIFIER_FILE)
 
 # %% ../nbs/api/17_classifier.ipynb #2b290536
 def load_classifier(folder=None # written by `save_classifier`; None: the shipped Fashion-MNIST classifier
                    )->Classifier: # float32, in evaluation mode; `.card` tells the rest, `.digest` names it
     "Open a classifier; a `ValueError` if its file is not the one its card describes."
     folder = weights_dir()/"fashion_mnist_classifier" if folder is None else Path(folder)
-    for file in (CONFIG_FILE, CLASSIFIER_FILE, CARD_FILE):
-        if not (folder/file).is_file():
-            raise FileNotFoundError(f"{folder} is not a classifier's folder: it has no {file}")
-    card, digest = read_json(folder/CARD_FILE), file_digest(folder/CLASSIFIER_FILE)
-    if card["digest"] != digest:
-        raise ValueError(f"{folder/CLASSIFIER_FILE} has digest {digest}, its card says {card['digest']}")
-    model = Classifier(**read_json(folder/CONFIG_FILE))
-    model.load_state_dict({k: v.float() if v.is_floating_point() else v for k,
-                           v in load_tensors(folder/CLASSIFIER_FILE)[0].items()})
-    model.card, model.digest = card, digest
+    state, config, card = read_model_folder(folder, CLASSIFIER_FILE, "classifier's folder")
+    if not card: raise FileNotFoundError(f"{folder} is not a classifier's folder: it has no {CARD_FILE}")
+    model = Classifier(**config)
+    model.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()})
+    model.card, model.digest = card, card["digest"]
     return model.eval().requires_grad_(False)

@@ -10,9 +10,9 @@ Docs: https://slowddim.github.io/slowddim/api/core.html.md"""
 
 # %% auto #0
 __all__ = ['DATA_RANGE', 'GREEK', 'check_choice', 'check_int', 'check_number', 'check_images', 'check_same_shape', 'append_dims',
-           'mix_seed', 'seeded_generator', 'image_seed', 'image_generators', 'check_generator', 'randn', 'to_unit',
-           'to_pixels', 'pad_images', 'crop_images', 'model_output', 'model_shape', 'model_device', 'default_device',
-           'accept_greek', 'progress_bar']
+           'mix_seed', 'seeded_generator', 'fresh_generator', 'image_seed', 'image_generators', 'check_generator',
+           'randn', 'to_unit', 'to_pixels', 'pad_images', 'crop_images', 'model_output', 'model_shape', 'model_device',
+           'default_device', 'accept_greek', 'progress_bar']
 
 # %% ../nbs/api/00_core.ipynb #a0a997f4
 import functools
@@ -116,6 +116,13 @@ def seeded_generator(*parts:int # e.g. `seed, image_number`
                     )->torch.Generator: # on the CPU
     "Return a CPU generator whose stream depends on `parts` alone."
     return torch.Generator().manual_seed(mix_seed(*parts))
+
+def fresh_generator(seed:int|None=None # None: another stream every time
+                   )->torch.Generator: # on the CPU
+    "Return a CPU generator for a run that may have a seed."
+    g = torch.Generator()
+    g.seed() if seed is None else g.manual_seed(check_int("seed", seed, 0))
+    return g
 
 # %% ../nbs/api/00_core.ipynb #e9b5d11a
 def image_seed(seed:int, # seed of the whole run

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from .core import accept_greek, check_choice, check_images, check_int, check_number, check_same_shape
-from .core import check_generator, model_device, model_shape, randn
+from .core import check_generator, fresh_generator, model_device, model_shape, randn
 from .ddpm import VARIANCES, State, StepNumbers, StepOutput
 from .ddpm import check_clip, last_x0, step_noise, step_variance, take_step, walk
 from .noising import PREDICTIONS, eps_coefficients, x0_coefficients
@@ -187,8 +187,7 @@ def sample(ddpm, # `DDPM()` or any schedule
     "Sample over all T times, re-using the noise on most of them (the source notebook's DDPM)."
     schedule, n, every = as_schedule(ddpm), check_int("n", n, 1), check_int("every", every, 1)
     device = model_device(model) if device is None else torch.device(device)
-    g = torch.Generator()
-    g.seed() if seed is None else g.manual_seed(check_int("seed", seed, 0))
+    g = fresh_generator(seed)
     x_T = randn((n, *model_shape(model, shape)), generator=g, device=device)
     states = ddim_trajectory(model, x_T, schedule, schedule.n_steps, eta=1., variance=variance, skip_steps=skip_steps,
                              generator=g, progress=progress)

@@ -101,7 +101,7 @@ def as_pictures(x:Tensor, # float (N, 1, 28|32, 28|32) in [-1, 1], or uint8 (N, 
     if beyond > 0.01 or lo >= -0.01:
         raise ValueError(f"pictures must lie in [-1, 1] with background -1, got {lo:.3g} ... {hi:.3g} ({beyond:.1%} "
                          f"beyond 1.5)")
-    return x.clamp(-1, 1)
+    return x.float().clamp(-1, 1)
 
 # %% ../nbs/api/18_fid.ipynb #e3b927a2
 PREPROCESSING = "uint8/127.5-1, 28x28"
@@ -132,9 +132,11 @@ def make_reference(model:Classifier, # from `load_classifier`
                   )->tuple[dict, dict]: # tensors (mean, cov, held_out) and facts
     "Compute what `ImageEval` compares with."
     stats = FeatureStats()
-    for i in progress_bar(range(0, len(real), 1000), progress, desc="reference", unit="batch"):
-        stats.update(image_features(model, real.batch(slice(i, i + 1000))))
-    held = torch.cat([image_features(model, held_out.batch(slice(i, i + 1000))) for i in range(0, len(held_out), 1000)])
+    def batches(images): return (image_features(model, images.batch(slice(i, i + 1000)), 1000)
+                                 for i in range(0, len(images), 1000))
+    for features in progress_bar(batches(real), progress, total=-(-len(real)//1000), desc="reference", unit="batch"):
+        stats.update(features)
+    held = torch.cat(list(batches(held_out)))
     facts = dict(key=reference_key(real, model.digest), data=real.name, split=real.split, n=stats.n,
                  extractor=model.digest,
                  preprocessing=PREPROCESSING, held_out=f"{held_out.split}, {len(held_out)}")
@@ -209,11 +211,12 @@ def floor(self:ImageEval,
          )->float: # what real pictures score
     "Average score of `n` real pictures that are not in the reference."
     n = min(check_int("n", n, 2), len(self.held_out))
-    if n not in self._floors:
-        draws, m = (draws if n < len(self.held_out) else 1), len(self.held_out)
+    m = len(self.held_out)
+    draws = check_int("draws", draws, 1) if n < m else 1
+    if (n, draws) not in self._floors:
         picks = [torch.randperm(m, generator=seeded_generator(n, i))[:n] for i in range(draws)]
-        self._floors[n] = sum(self.distance(self.held_out[p]) for p in picks)/len(picks)
-    return self._floors[n]
+        self._floors[n, draws] = sum(self.distance(self.held_out[p]) for p in picks)/draws
+    return self._floors[n, draws]
 
 @patch
 def fid(self:ImageEval,
@@ -242,8 +245,8 @@ def fid_infinity(self:ImageEval,
     features = self.features(x)
     n = len(features)
     sizes = [round(n*(0.25 + 0.75*i/(points - 1))) for i in range(check_int("points", points, 2))]
-    scores = [self.distance(features[torch.randperm(n, generator=seeded_generator(n, 2, i))[:m]]) for i,
-              m in enumerate(sizes)]
+    picks = [torch.randperm(n, generator=seeded_generator(n, 2, i))[:m] for i, m in enumerate(sizes)]
+    scores = [self.distance(features[pick]) for pick in picks]
     design = torch.stack([torch.ones(points).double(), 1/torch.tensor(sizes).double()], 1)
     return self._score(torch.linalg.lstsq(design, torch.tensor(scores).double()[:, None]).solution[0].item(), n,
                        kind="FID_inf")

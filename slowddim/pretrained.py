@@ -22,9 +22,8 @@ from huggingface_hub import snapshot_download
 from .core import check_choice
 from .schedule import NoiseSchedule, as_schedule, from_betas, schedule_from_spec, zero_terminal_snr
 from .unet import UNet
-from .weights import CARD_FILE, CONFIG_FILE, MODEL_FILE, SCHEDULE_FILE
-from .weights import atomic_path, file_digest, load_tensors, read_json
-from .weights import save_model_folder, shipped_names, weights_dir
+from .weights import CONFIG_FILE, MODEL_FILE, SCHEDULE_FILE, atomic_path, read_json
+from .weights import read_model_folder, save_model_folder, shipped_names, weights_dir
 
 # %% ../nbs/api/13_pretrained.ipynb #ac9e7a35
 class ModelCard(dict):
@@ -125,25 +124,18 @@ def _folder_schedule(folder, name): # the schedule that lies in a model's folder
                             f"trained with")
 
 def _read_model(folder): # the network in a folder, with its card
-    for file in (CONFIG_FILE, MODEL_FILE):
-        if not (folder/file).is_file(): raise FileNotFoundError(f"{folder} is not a model folder: it has no {file}")
-    config = read_json(folder/CONFIG_FILE)
+    state, config, card = read_model_folder(folder)
     kind = config.get("_class_name")
     if kind not in _CLASSES:
         raise ValueError(f"{folder/CONFIG_FILE} names the class {kind!r}, known are {', '.join(map(repr, _CLASSES))}")
-    card = ModelCard(read_json(folder/CARD_FILE) if (folder/CARD_FILE).is_file() else {})
-    if card.get("digest", digest := file_digest(folder/MODEL_FILE)) != digest:
-        raise ValueError(f"{folder/MODEL_FILE} has digest {digest}, its card says {card['digest']}: the file is not "
-                         f"the one described")
     crop = config.pop("image_size", None) if kind == "UNet2DModel" else None
     model = _CLASSES[kind].from_config(config)
     if crop is not None: model.register_to_config(image_size=crop)
-    state = load_tensors(folder/MODEL_FILE)[0]
     if kind == "UNet2DModel":
         getattr(model, "_fix_state_dict_keys_on_load", lambda state: None)(state) # attention's old names
     try: model.load_state_dict(state)
     except RuntimeError as e: raise ValueError(f"{folder/MODEL_FILE} does not fit its {CONFIG_FILE}: {e}") from e
-    model.card = card
+    model.card = ModelCard(card)
     return model
 
 # %% ../nbs/api/13_pretrained.ipynb #ccd1685d

@@ -26,7 +26,7 @@ from fastcore.basics import patch
 from torch import Tensor
 
 from .core import accept_greek, check_choice, check_int, check_number, default_device
-from .core import model_device, model_output, progress_bar, randn
+from .core import fresh_generator, model_device, model_output, progress_bar, randn
 from .ddim import evaluated_steps, plan_steps
 from .ddpm import VARIANCES, check_clip, step_noise, take_step
 from .noising import add_noise as mix_in_noise, velocity, x0_coefficients
@@ -100,8 +100,8 @@ class DiffusersStyleDDIM(SchedulerMixin, ConfigMixin):
                 ):
         schedule = linear_schedule(n_steps, beta_min, beta_max) if schedule is None else as_schedule(schedule)
         self.schedule = zero_terminal_snr(schedule) if rescale_zero_snr else schedule
-        self.eta, self.spacing, self.variance, self.prediction = check_number("eta", eta,
-                                                                              0), spacing, variance, prediction
+        self.eta = check_number("eta", eta, 0)
+        self.spacing, self.variance, self.prediction = spacing, variance, prediction
         self.register_to_config(**to_diffusers_config(self.schedule, spacing=spacing, variance=variance,
                                                       prediction=prediction, clip=clip),
                                 _eta=self.eta, _variance=variance)
@@ -209,8 +209,9 @@ def from_config(cls:DiffusersStyleDDIM,
     if unused and not return_unused_kwargs:
         raise ValueError(f"unknown settings {sorted(unused)}, known are {sorted(known)}")
     config = {**config, **{k: v for k, v in kwargs.items() if k in known}}
-    if kwargs.keys() & {"num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas"}:
-        config.pop("_schedule", None)
+    ignored = sorted(kwargs.keys() & {"num_train_timesteps", "beta_start", "beta_end", "beta_schedule"})
+    if ignored and config.get("trained_betas") is not None:
+        raise ValueError(f"{', '.join(ignored)} would change nothing: the configuration lists its betas (trained_betas)")
     ddpm = issubclass(cls, DiffusersStyleDDPM)
     if ddpm and "eta" in kwargs: raise ValueError(f"{cls.__name__} has no eta: it is DDIM with eta = 1")
     if not ddpm: config.pop("variance_type", None) # DDPM's word; diffusers' DDIM does not read it either
@@ -277,17 +278,16 @@ def diffusers_sample(sched, # any scheduler with `timesteps` and `step`: ours or
     "Sample with a diffusers-style scheduler, over the times it has set."
     model = load_pretrained()[0] if model is None else model
     device = model_device(model) if device is None else default_device(device)
-    dtype = next((p.dtype for p in model.parameters()), torch.float32) if hasattr(model,
-                                                                                  "parameters") else torch.float32
+    weights = model.parameters() if hasattr(model, "parameters") else ()
+    dtype = next((p.dtype for p in weights), torch.float32)
     sz = tuple(check_int("sz", n, 1) for n in sz)
     if skip_steps is not None and sched.config.get("prediction_type", "epsilon") != "epsilon":
         raise ValueError(f"skip_steps uses noise again, but this scheduler's network predicts "
                          f"{sched.config['prediction_type']!r}")
     ts = list(sched.timesteps)
-    evaluate = [True]*len(ts) if skip_steps is None else evaluated_steps(skip_steps,
-                                                                         [check_int("timesteps entry", t) for t in ts])
-    g = torch.Generator()
-    g.seed() if seed is None else g.manual_seed(check_int("seed", seed, 0))
+    evaluate = [True]*len(ts) # the list may hold a time twice, which only skipping minds
+    if skip_steps is not None: evaluate = evaluated_steps(skip_steps, [check_int("timesteps entry", t) for t in ts])
+    g = fresh_generator(seed)
     settings = _step_settings(sched, dict(generator=g, eta=eta))
     x = randn(sz, generator=g, device=device)*sched.init_noise_sigma
     for t, evaluated in zip(progress_bar(ts, progress, desc="sampling", unit="step"), evaluate):

@@ -11,7 +11,7 @@ Docs: https://slowddim.github.io/slowddim/api/weights.html.md"""
 # %% auto #0
 __all__ = ['MODEL_FILE', 'CONFIG_FILE', 'SCHEDULE_FILE', 'CARD_FILE', 'atomic_path', 'write_json', 'read_json', 'save_tensors',
            'load_tensors', 'file_digest', 'machine_facts', 'step_index', 'one_cycle', 'Training', 'weights_dir',
-           'shipped_names', 'save_model_folder']
+           'shipped_names', 'save_model_folder', 'read_model_folder']
 
 # %% ../nbs/api/01_weights.ipynb #fd15028b
 import hashlib
@@ -185,17 +185,32 @@ def shipped_names()->list[str]: # e.g. ["fashion_mnist"]
 def save_model_folder(folder, # where to write
                       tensors:dict[str, Tensor], # the network's state
                       config:dict, # how to build the network
-                      schedule:dict, # how to build its noise schedule
+                      schedule:dict|None, # how to build its noise schedule; None: it has none
                       card:dict, # what a reader should know
-                      dtype=None # cast floating-point tensors, e.g. `torch.float16`
+                      dtype=None, # cast floating-point tensors, e.g. `torch.float16`
+                      file:str=MODEL_FILE # name of the weights
                      )->dict: # the card, with digest and size added
     "Write a model folder; the card comes last, so a folder with a card is complete."
     folder = Path(folder)
     (folder/CARD_FILE).unlink(missing_ok=True)
     if dtype is not None: tensors = {k: v.to(dtype) if v.is_floating_point() else v for k, v in tensors.items()}
     write_json(folder/CONFIG_FILE, config)
-    write_json(folder/SCHEDULE_FILE, schedule)
-    file = save_tensors(folder/MODEL_FILE, tensors)
-    card = dict(card, digest=file_digest(file), bytes=file.stat().st_size)
+    if schedule is not None: write_json(folder/SCHEDULE_FILE, schedule)
+    weights = save_tensors(folder/file, tensors)
+    card = dict(card, digest=file_digest(weights), bytes=weights.stat().st_size)
     write_json(folder/CARD_FILE, card)
     return card
+
+def read_model_folder(folder, # where to read
+                      file:str=MODEL_FILE, # name of the weights
+                      what:str="model folder" # for the message
+                     )->tuple[dict, dict, dict]: # tensors, config, card; the card is empty if there is none
+    "Read a model folder; a `ValueError` if its weights are not the ones its card describes."
+    folder = Path(folder)
+    for name in (CONFIG_FILE, file):
+        if not (folder/name).is_file(): raise FileNotFoundError(f"{folder} is not a {what}: it has no {name}")
+    card = read_json(folder/CARD_FILE) if (folder/CARD_FILE).is_file() else {}
+    if card.get("digest", digest := file_digest(folder/file)) != digest:
+        raise ValueError(f"{folder/file} has digest {digest}, its card says {card['digest']}: the file is not the one "
+                         f"described")
+    return load_tensors(folder/file)[0], read_json(folder/CONFIG_FILE), card
