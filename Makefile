@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 METADATA := settings.ini setup.py pyproject.toml
 
-.PHONY: sample test export check notebooks pytest lint weights figures readme results clean
+.PHONY: sample test export check notebooks pytest lint weights figures readme results tables clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV) || (rm -rf $(VENV); exit 1)
@@ -50,9 +50,18 @@ weights: $(VENV)/.installed-dev ## train the shipped model again (over an hour o
 figures: $(VENV)/.installed-dev ## the pictures of the front page
 	@$(BIN)/python tools/figures.py
 
-results: weights figures ## every number and picture behind the pages
+results: weights figures tables ## every number and picture behind the pages
+	@$(BIN)/python tools/train_classifier.py
 	@$(BIN)/python benchmarks/sample_10k.py
 	@$(BIN)/python benchmarks/step_cost.py
+
+tables: $(VENV)/.installed-dev ## the studies (three hours on two cores; rows that are there are kept)
+	@$(BIN)/slowddim table solvers --n 2048 --spacings trailing quadratic linspace
+	@$(BIN)/slowddim table solvers --n 2048 --steps 20 --solvers ddim heun dpmpp_2m
+	@$(BIN)/slowddim table solvers --n 10000 --solvers ddim heun dpmpp_2m
+	@$(BIN)/slowddim table solvers --n 10000 --steps 20 50 --solvers ddim
+	@$(BIN)/slowddim table consistency
+	@$(BIN)/slowddim table reconstruction
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache

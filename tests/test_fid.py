@@ -106,3 +106,10 @@ def test_command_line(garments, tmp_path, capsys):
 def test_other_classifiers_and_broken_ones_are_told_apart(tmp_path):
     with pytest.raises(FileNotFoundError, match="not a classifier's folder"): ImageEval.fashion_mnist(tmp_path)
     assert load_classifier().digest == load_classifier(FOLDER).digest
+
+
+def test_floors_of_other_draws_and_double_precision(judge, garments):
+    assert judge.floor(500, draws=1) != judge.floor(500) and judge.floor(500) == judge.floor(500, draws=8)
+    floats = as_pictures(garments)
+    assert as_pictures(floats.double()).dtype == torch.float32
+    with pytest.warns(UserWarning): assert torch.equal(judge.features(floats.double()), judge.features(floats))

@@ -397,3 +397,11 @@ def test_interface():
     (lambda s, x: diffusers_sample(DDPMScheduler(), (1, 1, 2, 2), model=GaussianOracle(s), eta=0.5), "takes no eta")])
 def test_bad_input(call, message):
     with pytest.raises((ValueError, TypeError), match=message): call(DiffusersStyleDDIM(), torch.zeros(2, 1, 2, 2))
+
+
+def test_overriding_a_formula_is_refused_where_betas_are_listed():
+    listed = DiffusersStyleDDIM(schedule=from_betas([0.1, 0.2, 0.3])).config
+    with pytest.raises(ValueError, match="beta_end would change nothing"):
+        DiffusersStyleDDIM.from_config(listed, beta_end=0.5)
+    plain = DiffusersStyleDDIM.from_config(DiffusersStyleDDIM().config, beta_end=0.01)
+    assert plain.schedule.beta[-1] == pytest.approx(0.01)

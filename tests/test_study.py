@@ -1,0 +1,97 @@
+"Studies: tables survive interruptions, and what the committed ones say still holds."
+import json
+import math
+
+import pytest
+import torch
+from conftest import needs_data
+
+from slowddim.commands import TABLES
+from slowddim.data import load_data
+from slowddim.generate import DEFAULT_SOLVER
+from slowddim.oracle import GaussianOracle
+from slowddim.pretrained import load_pretrained
+from slowddim.study import fill_table, mean_and_interval, measure_reconstruction, reconstruction_cells, table_rows
+from slowddim.weights import read_json
+
+
+def rows_of(name, **wanted): # rows of a committed table, of the shipped model alone
+    return table_rows(f"{name}_fashion_mnist", digest=load_pretrained()[0].card["digest"], **wanted)
+
+
+def test_a_table_resumes_after_a_crash_and_keeps_other_rows(tmp_path):
+    file, done = tmp_path/"t.json", []
+    def measure(cell):
+        if cell["x"] == 2 and len(done) < 2: raise RuntimeError("power cut")
+        done.append(cell["x"])
+        return dict(y=2*cell["x"])
+    with pytest.raises(RuntimeError):
+        fill_table(file, [dict(x=x) for x in (0, 1, 2)], measure, command="c", progress=False)
+    assert [r["y"] for r in read_json(file)["rows"]] == [0, 2] and not list(tmp_path.glob(".*"))
+    rows = fill_table(file, [dict(x=x) for x in (2, 0)], measure, command="c", progress=False)
+    assert [r["y"] for r in rows] == [4, 0] and done == [0, 1, 2]
+    assert [r["x"] for r in read_json(file)["rows"]] == [0, 1, 2]
+
+
+def test_a_broken_table_is_named(tmp_path):
+    (tmp_path/"t.json").write_text("{")
+    with pytest.raises(ValueError, match=r"t\.json is not valid JSON"):
+        fill_table(tmp_path/"t.json", [dict(x=1)], dict, command="c", progress=False)
+
+
+def test_interval_covers_the_mean():
+    g = torch.Generator().manual_seed(0)
+    hits = sum(lo < 3 < hi for _, (lo, hi) in (mean_and_interval(3 + torch.randn(50, generator=g)) for _ in range(400)))
+    assert 0.9 < hits/400 < 0.99
+
+
+def test_reconstruction_rows_on_an_oracle(schedule):
+    model, x_0 = GaussianOracle(schedule, 0.3, 0.25), 0.3 + 0.25*torch.randn(50, 1, 2, 2, dtype=torch.float64)
+    model.card = dict(digest="oracle")
+    rows = [cell | measure_reconstruction(model, schedule, x_0, cell)
+            for cell in reconstruction_cells(model, "oracle", (10, 50), n=50)]
+    error = {(r["guess"], r["refine"], r["S"]): r["mse"] for r in rows}
+    assert error["paper", 0, 50]/error["paper", 3, 50] > 100 and error["last", 1, 50] < error["paper", 0, 50]/20
+    assert all(r["interval"][0] < r["mse"] < r["interval"][1] for r in rows)
+
+
+def test_table_2_is_complete_and_falls():
+    rows = rows_of("reconstruction", data="fashion_mnist/test")
+    table = {(r["guess"], r["refine"], r["S"]): r for r in rows}
+    sizes = (10, 20, 50, 100, 200, 500, 1000)
+    for refine in range(4):
+        for S in sizes: assert table["paper", refine, S]["n"] >= (200 if S <= 200 else 50)
+    for way in [("paper", 0), ("paper", 1), ("last", 1)]:
+        errors = [table[*way, S]["mse"] for S in sizes]
+        assert errors == sorted(errors, reverse=True)
+    for S in sizes: assert table["paper", 3, S]["mse"] < table["paper", 1, S]["mse"] < table["paper", 0, S]["mse"]
+    for S in sizes: assert table["last", 1, S]["calls"] == table["paper", 0, S]["calls"] + 1
+
+
+def test_the_default_solver_follows_the_measurement():
+    rows = rows_of("solvers", n=10_000, spacing="trailing")
+    tens = {r["solver"]: r["fid"] for r in rows if 9 <= r["calls"] <= 10}
+    best, ddim = tens[DEFAULT_SOLVER], tens["ddim"]
+    assert best["value"] < ddim["value"]/1.3 and best["interval"][1] < ddim["interval"][0]
+
+
+def test_consistency_on_record():
+    alike = {r["eta"]: r for r in rows_of("consistency", few=20, many=1000)}
+    assert alike[0.]["n"] >= 100 and alike[0.]["interval"][0] > 0.9 > alike[1.]["interval"][1]
+    assert alike[1.]["cosine"] - alike[1.]["unrelated"] < (alike[0.]["cosine"] - alike[0.]["unrelated"])/2
+
+
+def test_committed_tables_say_how_they_were_made(root):
+    for name in TABLES:
+        table = json.loads((root/"results"/f"{name}_fashion_mnist.json").read_text())
+        assert table["commands"] and table["machine"]["torch"]
+        assert all(c.startswith(f"slowddim table {name}") for c in table["commands"])
+        assert all(r["seconds"] > 0 and math.isfinite(r["seconds"]) for r in table["rows"])
+
+
+@needs_data
+def test_a_row_of_table_2_again():
+    model, schedule = load_pretrained()
+    cell = next(r for r in rows_of("reconstruction", S=10, guess="paper", refine=0, data="fashion_mnist/test"))
+    x_0 = load_data("fashion_mnist", "test").batch(slice(0, cell["n"]), 32)
+    assert measure_reconstruction(model, schedule, x_0, cell)["mse"] == pytest.approx(cell["mse"], rel=1e-3)
