@@ -19,7 +19,7 @@ $(VENV)/.installed-dev: $(METADATA) | $(BIN)/python
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	@touch $@ $(VENV)/.installed
 
-sample: $(VENV)/.installed ## 64 images in 20 DDIM steps -> samples.png
+sample: $(VENV)/.installed ## 64 images in 20 network calls -> samples.png
 	@$(BIN)/slowddim sample --n 64 --steps 20 --out samples.png
 	@echo "Look at $(CURDIR)/samples.png"
 	@echo "Try next:  $(BIN)/slowddim sample --n 16 --out forming.gif     a film of them forming"
