@@ -19,11 +19,14 @@ from pathlib import Path
 
 # %% ../nbs/api/21b_commands.ipynb #cf7727f3
 def _open_model(args): # a model where it should work, and its schedule
-    from slowddim.core import default_device
+    from slowddim.core import check_int, default_device
     from slowddim.pretrained import load_pretrained
-    return load_pretrained(args.model, device=default_device(args.device))
+    model, schedule = load_pretrained(args.model, device=default_device(args.device))
+    for S in [args.steps] if isinstance(args.steps, int) else args.steps or []:
+        check_int("steps", S, 1, schedule.n_steps)
+    return model, schedule
 
-def _pictures(model, n, path=None): # the first n, float (n, C, S, S) in [-1, 1] where the model is; and their name
+def _pictures(model, n, path=None, usual=8): # the first n (None: up to `usual`), (n, C, S, S) in [-1, 1]; their name
     from slowddim.core import check_int, model_device, model_shape, pad_images, to_unit
     from slowddim.data import load_data, load_pictures
     from slowddim.viz import as_bytes
@@ -32,7 +35,7 @@ def _pictures(model, n, path=None): # the first n, float (n, C, S, S) in [-1, 1]
         data = load_data(model.card["data"], "test")
         images, name = data.images, f"{data.name}/{data.split}"
     else: images, name = as_bytes(load_pictures(path, channels)), str(path)
-    n = check_int("n (number of pictures)", n, 1, len(images))
+    n = min(usual, len(images)) if n is None else check_int("n (number of pictures)", n, 1, len(images))
     if images.shape[1] != channels:
         raise ValueError(f"{name} has {images.shape[1]} channels, the model wants {channels}")
     return pad_images(to_unit(images[:n]), height).to(model_device(model)), name
@@ -44,10 +47,11 @@ def run_reconstruct(args:argparse.Namespace # parsed by the `slowddim` command
     import torch
 
     from slowddim.core import crop_images
-    from slowddim.latent import decode, encode
+    from slowddim.latent import decode, encode, encode_numbers
     from slowddim.viz import save_grid
-    path, tic = _ending(args.out, (".png",)), time.perf_counter()
+    path, tic = _out_path(args, (".png",)), time.perf_counter()
     model, schedule = _open_model(args)
+    encode_numbers([-1], schedule, args.refine, args.guess) # refuses bad input before pictures are read
     x_0, name = _pictures(model, args.n, args.pictures)
     bar = not args.quiet
     with torch.inference_mode():
@@ -77,16 +81,28 @@ def add_reconstruct(sub # from `argparse.ArgumentParser.add_subparsers`
     return p
 
 # %% ../nbs/api/21b_commands.ipynb #61a0a1ea
-def _ending(out, known): # the path, if its ending is known
-    if Path(out).suffix in known: return Path(out)
-    raise ValueError(f"--out must end in {' or '.join(known)}, got {out!r}")
+def _out_path(args, known): # the path, if its ending is known and the scale is right
+    from slowddim.core import check_int
+    check_int("scale", args.scale, 1)
+    if Path(args.out).suffix in known: return Path(args.out)
+    raise ValueError(f"--out must end in {' or '.join(known)}, got {args.out!r}")
+
+def _ode_solver(args): # only solvers without dice can walk
+    from slowddim.core import check_choice
+    from slowddim.generate import DEFAULT_SOLVER
+    from slowddim.ode import ODE_SOLVERS
+    return check_choice("solver", args.solver or DEFAULT_SOLVER, ODE_SOLVERS)
 
 def _add_model(p, steps, out, n, of): # options that every command about codes has
     p.add_argument("--model", default="fashion_mnist", help="a shipped name, a folder, or a hub id owner/model")
-    p.add_argument("--n", type=int, default=n, help=f"number of {of}")
+    p.add_argument("--n", type=int, default=None, help=f"number of {of}; None: {n}, or as many as a file has")
     p.add_argument("--steps", type=int, default=steps, help="times to visit, 1 to the model's T")
     p.add_argument("--scale", type=int, default=3, help="enlarge each pixel")
     p.add_argument("--out", default=out, help="file to write")
+
+def _walks(args, usual): # how many
+    from slowddim.core import check_int
+    return usual if args.n is None else check_int("n (number of walks)", args.n, 1)
 
 def _codes(model, args, n): # n numbered starts, the same ones that `slowddim sample` begins with
     from slowddim.core import check_int, image_generators, model_device, model_shape, randn
@@ -108,20 +124,21 @@ def run_interpolate(args:argparse.Namespace # parsed by the `slowddim` command
                    )->str: # what to tell the user
     "Draw walks between codes, between real pictures, or a square between four codes."
     from slowddim.core import DATA_RANGE, check_int
-    from slowddim.generate import pick_solver
     from slowddim.latent import corner_grid, encode, interpolate
     from slowddim.viz import save_grid
-    path, frames = _ending(args.out, (".png",)), check_int("frames", args.frames, 2)
+    path, frames = _out_path(args, (".png",)), check_int("frames", args.frames, 2)
     if args.corners and args.pictures: raise ValueError("give pictures or --corners, not both")
     model, schedule = _open_model(args)
-    how = dict(solver=pick_solver(args.solver)[0], clip=DATA_RANGE)
+    how = dict(solver=_ode_solver(args), clip=DATA_RANGE)
     if args.corners: codes = corner_grid(_codes(model, args, 4), frames, frames)
     else:
-        if args.pictures is None: ends = _codes(model, args, 2*args.n)
+        if args.pictures is None: ends = _codes(model, args, 2*_walks(args, 6))
         else: # only DDIM without clipping is undone by `encode`
             how = dict(solver="ddim")
-            ends = encode(model, _pictures(model, 2*args.n, args.pictures)[0], schedule, args.steps, refine=1,
-                          guess="last", progress=not args.quiet)
+            x_0, name = _pictures(model, args.n and 2*args.n, args.pictures, usual=12)
+            if len(x_0) < 2: raise ValueError(f"a walk needs two pictures, {name} has one")
+            ends = encode(model, x_0[:len(x_0)//2*2], schedule, args.steps, refine=1, guess="last",
+                          progress=not args.quiet)
         codes = interpolate(ends[::2], ends[1::2], frames).transpose(0, 1).flatten(0, 1)
     save_grid(path, _decode_all(model, schedule, codes, args, **how), n_cols=frames, scale=args.scale)
     return f"{len(codes)} pictures, {frames} a row -> {path}"
@@ -133,19 +150,18 @@ def run_animate(args:argparse.Namespace # parsed by the `slowddim` command
     import torch
 
     from slowddim.animate import animate
-    from slowddim.core import DATA_RANGE, check_int
-    from slowddim.generate import pick_solver
+    from slowddim.core import DATA_RANGE, check_int, check_number
     from slowddim.latent import interpolate
-    path, frames = _ending(args.out, (".gif", ".apng", ".html")), check_int("frames", args.frames, 1)
-    stops = check_int("stops", args.stops, 2)
+    path, frames = _out_path(args, (".gif", ".apng", ".html")), check_int("frames", args.frames, 1)
+    n, stops, solver = _walks(args, 4), check_int("stops", args.stops, 2), _ode_solver(args)
+    check_number("fps", args.fps, 0.1, 100)
     model, schedule = _open_model(args)
-    places = _codes(model, args, args.n*stops).unflatten(0, (args.n, stops)).transpose(0, 1) # (stops, n, C, H, W)
+    places = _codes(model, args, n*stops).unflatten(0, (n, stops)).transpose(0, 1) # (stops, n, C, H, W)
     codes = torch.cat([interpolate(a, b, frames + 1)[:-1] for a, b in zip(places, places.roll(-1, 0))])
-    pictures = _decode_all(model, schedule, codes.flatten(0, 1), args, solver=pick_solver(args.solver)[0],
-                           clip=DATA_RANGE)
-    film = animate(list(pictures.unflatten(0, codes.shape[:2])), n_images=args.n, n_cols=None, scale=args.scale,
+    pictures = _decode_all(model, schedule, codes.flatten(0, 1), args, solver=solver, clip=DATA_RANGE)
+    film = animate(list(pictures.unflatten(0, codes.shape[:2])), n_images=n, n_cols=None, scale=args.scale,
                    fps=args.fps, ink=False, max_mb=50)
-    return f"{len(film)} frames of {args.n} pictures -> {film.save(path)}"
+    return f"{len(film)} frames of {n} pictures -> {film.save(path)}"
 
 # %% ../nbs/api/21b_commands.ipynb #eafa0f58
 def _add_walk(p, frames): # options of both walks
@@ -190,19 +206,20 @@ def run_table(args:argparse.Namespace # parsed by the `slowddim` command
     model, name = model.to(memory_format=torch.channels_last), Path(args.model).name
     file = Path(args.out or f"results/{args.table}_{name}.json")
     if args.table == "reconstruction":
-        x_0, data = _pictures(model, args.n or 200)
+        x_0, data = _pictures(model, args.n, usual=200)
         cells = study.reconstruction_cells(model, data, tuple(args.steps or (10, 20, 50, 100, 200, 500, 1000)),
                                            n=len(x_0), n_large=min(args.n_large, len(x_0)))
         def measure(cell): return study.measure_reconstruction(model, schedule, x_0, cell)
     elif args.table == "solvers":
         judge = ImageEval.fashion_mnist()
         cells = study.solver_cells(model, judge, tuple(args.steps or (10,)), tuple(args.solvers), tuple(args.spacings),
-                                   n=args.n or 10_000)
+                                   n=10_000 if args.n is None else args.n)
         def measure(cell): return study.measure_fid(model, schedule, judge, cell, progress=not args.quiet)
     else:
         judge = ImageEval.fashion_mnist()
-        few, many = args.steps or (20, 1000)
-        cells = study.consistency_cells(model, judge, few, many, n=args.n or 100)
+        pair = args.steps or (20, 1000)
+        if len(pair) != 2: raise ValueError(f"consistency compares two numbers of steps, got --steps {pair}")
+        cells = study.consistency_cells(model, judge, *pair, n=100 if args.n is None else args.n)
         def measure(cell): return study.measure_consistency(model, schedule, judge, cell, progress=not args.quiet)
     rows = study.fill_table(file, cells, measure, command="slowddim table " + shlex.join(args.argv),
                             device=model_device(model), progress=not args.quiet)

@@ -211,7 +211,7 @@ def from_config(cls:DiffusersStyleDDIM,
     config = {**config, **{k: v for k, v in kwargs.items() if k in known}}
     ignored = sorted(kwargs.keys() & {"num_train_timesteps", "beta_start", "beta_end", "beta_schedule"})
     if ignored and config.get("trained_betas") is not None:
-        raise ValueError(f"{', '.join(ignored)} would change nothing: the configuration lists its betas (trained_betas)")
+        raise ValueError(f"{', '.join(ignored)} would change nothing: the configuration lists its trained_betas")
     ddpm = issubclass(cls, DiffusersStyleDDPM)
     if ddpm and "eta" in kwargs: raise ValueError(f"{cls.__name__} has no eta: it is DDIM with eta = 1")
     if not ddpm: config.pop("variance_type", None) # DDPM's word; diffusers' DDIM does not read it either

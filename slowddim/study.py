@@ -22,11 +22,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .core import check_int, progress_bar
+from .core import check_choice, check_int, progress_bar
 from .fid import ImageEval
-from .generate import sample_images
+from .generate import pick_solver, sample_images
 from .latent import encode_numbers, reconstruction_error
-from .schedule import NoiseSchedule, subsequence
+from .schedule import NoiseSchedule, SPACINGS, subsequence
 from .weights import machine_facts, read_json, write_json
 
 # %% ../nbs/api/21_study.ipynb #6cba64df
@@ -80,6 +80,7 @@ def reconstruction_cells(model, # has `.card` with its digest
                          n_large:int=50 # images beyond
                         )->list[dict]:
     "List the settings of a reconstruction table (DDIM table 2), cheap rows first."
+    check_int("n", min(n, n_large), 2)
     return [dict(digest=model.card["digest"], data=data, n=n if S <= 200 else n_large, S=S, spacing="trailing",
                  guess=guess, refine=refine) for S in sizes for guess, refine in ways]
 
@@ -109,6 +110,8 @@ def solver_cells(model, # has `.card` with its digest
                 )->list[dict]:
     "List the settings of a table of scores by solver and number of network calls."
     who = dict(digest=model.card["digest"], extractor=judge.model.digest, n=check_int("n", n, 2))
+    for name in solvers: pick_solver(name, eta)
+    for name in spacings: check_choice("spacing", name, SPACINGS)
     return [dict(**who, solver=solver, spacing=spacing, eta=eta, S=(c + 1)//2 if solver == "heun" else c, seed=seed)
             for c in calls for spacing in spacings for solver in solvers]
 
