@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .core import DATA_RANGE, check_int, check_number, crop_images, progress_bar, seeded_generator
-from .data import ImageSet
+from .data import ImageSet, random_flips
 from .weights import CARD_FILE, Training, machine_facts, one_cycle
 from .weights import read_model_folder, save_model_folder, step_index, weights_dir
 
@@ -70,8 +70,7 @@ def augment(x:Tensor, # (B, 1, H, W) with a background border
            )->Tensor: # same shape
     "Mirror half of the pictures and move each by up to `shift` pixels."
     B, _, H, W = x.shape
-    x = torch.where(torch.rand(B, 1, 1, 1, generator=g) < 0.5, x.flip(3), x)
-    x = F.pad(x, [shift]*4, value=DATA_RANGE[0])
+    x = F.pad(random_flips(x, g), [shift]*4, value=DATA_RANGE[0])
     dy, dx = torch.randint(0, 2*shift + 1, (2, B, 1), generator=g)
     rows, cols = torch.arange(H) + dy, torch.arange(W) + dx # (B, H), (B, W)
     return x[torch.arange(B)[:, None, None], 0, rows[:, :, None], cols[:, None, :]][:, None]

@@ -68,7 +68,8 @@ def _build(args): # -> network, schedule and data; the network is as large as th
     import torch
 
     from slowddim.data import DATA_NAMES, load_data
-    from slowddim.schedule import cosine_schedule, linear_schedule
+    from slowddim.noising import NoisePredictor
+    from slowddim.schedule import cosine_schedule, linear_schedule, sigmoid_schedule
     from slowddim.unet import UNet, fashion_unet
     if args.data in DATA_NAMES and args.size is not None:
         raise ValueError(f"--size is for folders, {args.data} has its own")
@@ -80,8 +81,9 @@ def _build(args): # -> network, schedule and data; the network is as large as th
     crop = height if height < size else None
     if args.net == "source": model = fashion_unet(channels, size, crop)
     else: model = UNet(size, channels, tuple(args.widths), args.n_blocks, patch_size=args.patch_size, image_size=crop)
-    if args.schedule == "cosine": schedule = cosine_schedule(args.n_steps)
-    else: schedule = linear_schedule(args.n_steps, beta_max=args.beta_max)
+    if args.schedule == "linear": schedule = linear_schedule(args.n_steps, beta_max=args.beta_max)
+    else: schedule = dict(cosine=cosine_schedule, sigmoid=sigmoid_schedule)[args.schedule](args.n_steps)
+    if args.prediction != "eps": model = NoisePredictor(model, schedule, args.prediction)
     return model, schedule, data
 
 # %% ../nbs/api/22_cli.ipynb #9d0011c7
@@ -102,7 +104,8 @@ def run_train(args:argparse.Namespace # parsed by `make_parser`
     opt = partial(torch.optim.AdamW, betas=(0.9, 0.99), weight_decay=1e-3)
     log = train(model.to(default_device(args.device)), args.lr, args.epochs, args.bs, opt, schedule, data=data,
                 ema=args.ema, checkpoint=checkpoint, resume=not args.restart, seed=args.seed,
-                precision=args.precision, progress=not args.quiet)
+                precision=args.precision, weighting=args.weighting, flips=args.flips, total_steps=args.total_steps,
+                progress=not args.quiet)
     command = "slowddim train " + shlex.join(args.argv)
     facts = {k: v for k, v in log.items() if k not in ("losses", "test_losses")}
     card = dict(name=out.name, command=command, version=slowddim.__version__,
@@ -162,11 +165,15 @@ def _add_train(sub):
     p.add_argument("--widths", type=int, nargs="+", default=[64, 64, 128], help="channels per level, the finest first")
     p.add_argument("--n-blocks", type=int, default=1, help="residual blocks per level")
     p.add_argument("--patch-size", type=int, default=2, help="pixels folded into channels, per side")
+    p.add_argument("--prediction", choices=["eps", "v", "x_0"], default="eps", help="what the network says")
+    p.add_argument("--weighting", default="eps", help="of the loss over the times: eps, v, x_0 or min_snr")
+    p.add_argument("--flips", action="store_true", help="mirror half of the images")
     p.add_argument("--epochs", type=int, default=6, help="passes over the data")
+    p.add_argument("--total-steps", type=int, default=None, help="optimiser steps instead of --epochs")
     p.add_argument("--bs", type=int, default=64, help="images per step")
     p.add_argument("--lr", type=float, default=1e-3, help="largest learning rate")
     p.add_argument("--ema", type=float, default=0.999, help="decay of the weight average")
-    p.add_argument("--schedule", choices=["linear", "cosine"], default="linear", help="noise schedule")
+    p.add_argument("--schedule", choices=["linear", "cosine", "sigmoid"], default="linear", help="noise schedule")
     p.add_argument("--n-steps", type=int, default=1000, help="noise levels T")
     p.add_argument("--beta-max", type=float, default=0.02, help="last beta of the linear schedule")
     p.add_argument("--precision", choices=["auto", "fp32", "bf16"], default="auto",

@@ -10,12 +10,12 @@ Docs: https://slowddim.github.io/slowddim/api/noising.html.md"""
 
 # %% auto #0
 __all__ = ['PREDICTIONS', 'rates', 'add_noise', 'x0_coefficients', 'eps_coefficients', 'predict_x0', 'predict_eps', 'velocity',
-           'to_eps', 'from_eps']
+           'to_eps', 'from_eps', 'NoisePredictor']
 
 # %% ../nbs/api/03_noising.ipynb #ee2d951b
-from torch import Tensor
+from torch import Tensor, nn
 
-from .core import append_dims, check_choice, check_same_shape
+from .core import append_dims, check_choice, check_same_shape, model_output
 from .schedule import NoiseSchedule, as_schedule
 
 # %% ../nbs/api/03_noising.ipynb #86f838d4
@@ -136,3 +136,22 @@ def from_eps(eps:Tensor, # predicted or true noise
     x_0 = predict_x0(x_t, eps, t, schedule)
     if prediction == "x_0": return x_0
     return velocity(x_0, eps, t, schedule) if prediction == "v" else -eps/rates(t, schedule, x_t)[1]
+
+# %% ../nbs/api/03_noising.ipynb #c72a4aa1
+class NoisePredictor(nn.Module):
+    "A network that predicts x_0, v or the score, heard as one that predicts noise."
+    def __init__(self,
+                 net, # `net(x, t)`, usually a `torch.nn.Module`
+                 schedule:NoiseSchedule, # the one it was trained with, or an object with `.schedule`
+                 prediction:str="v" # what it says, one of `PREDICTIONS`
+                ):
+        super().__init__()
+        self.prediction = check_choice("prediction", prediction, PREDICTIONS)
+        self.net, self.schedule = net, as_schedule(schedule)
+
+    def __getattr__(self, name): # what a model is asked about: its configuration and its card
+        if name in ("config", "card"): return getattr(self.net, name)
+        return super().__getattr__(name)
+
+    def forward(self, x:Tensor, t)->Tensor: # (B, C, H, W), int or (B,) -> predicted noise, shape of `x`
+        return to_eps(model_output(self.net(x, t), x), x, t, self.schedule, self.prediction)

@@ -30,11 +30,11 @@ from .core import fresh_generator, model_device, model_output, progress_bar, ran
 from .ddim import evaluated_steps, plan_steps
 from .ddpm import VARIANCES, check_clip, step_noise, take_step
 from .noising import add_noise as mix_in_noise, velocity, x0_coefficients
-from .pretrained import load_pretrained, schedule_from_diffusers, schedule_to_diffusers
+from .pretrained import PREDICTION_TYPES, load_pretrained, prediction_from_diffusers
+from .pretrained import schedule_from_diffusers, schedule_to_diffusers
 from .schedule import SPACINGS, as_schedule, as_timesteps, linear_schedule, zero_terminal_snr
 
 # %% ../nbs/api/15_schedulers.ipynb #e00614d7
-_PREDICTION_TYPES = dict(eps="epsilon", x_0="sample", v="v_prediction")
 _VARIANCE_TYPES = dict(posterior="fixed_small", hat="fixed_large")
 
 def to_diffusers_config(schedule, # a noise schedule, or an object with `.schedule`
@@ -48,7 +48,7 @@ def to_diffusers_config(schedule, # a noise schedule, or an object with `.schedu
     if clip and clip[0] != -clip[1]: raise ValueError(f"a scheduler clips to (-c, c), got {clip}")
     return dict(**schedule_to_diffusers(schedule), timestep_spacing=check_choice("spacing", spacing, SPACINGS),
                 variance_type=_VARIANCE_TYPES[check_choice("variance", variance, VARIANCES)],
-                prediction_type=_PREDICTION_TYPES[check_choice("prediction", prediction, _PREDICTION_TYPES)],
+                prediction_type=PREDICTION_TYPES[check_choice("prediction", prediction, PREDICTION_TYPES)],
                 clip_sample=clip is not None, clip_sample_range=clip[1] if clip else 1.,
                 set_alpha_to_one=True, steps_offset=0, thresholding=False)
 
@@ -63,11 +63,10 @@ def from_diffusers_config(config:dict # of diffusers' `DDPMScheduler` or `DDIMSc
         if key in config and config[key] not in accepted:
             raise ValueError(f"{key}={config[key]!r} has no equivalent here, only "
                              f"{' and '.join(map(repr, accepted))} has")
-    types = {v: k for k, v in _PREDICTION_TYPES.items()}
     spacing = check_choice("timestep_spacing", config.get("timestep_spacing", "leading"), SPACINGS)
     return dict(schedule=schedule_from_diffusers(config), spacing=spacing,
                 variance="hat" if config.get("variance_type") == "fixed_large" else "posterior",
-                prediction=types[check_choice("prediction_type", config.get("prediction_type", "epsilon"), types)],
+                prediction=prediction_from_diffusers(config),
                 clip=config.get("clip_sample_range", 1.) if config.get("clip_sample", True) else None)
 
 # %% ../nbs/api/15_schedulers.ipynb #2e8f6a20
