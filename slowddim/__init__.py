@@ -19,6 +19,7 @@
 - `slowddim.schedule`: How much of the image is left at each time, and which times a sampler visits.
 - `slowddim.schedulers`: Our steps in `diffusers`' clothes: schedulers that drop into its pipelines, and a loop that takes anybody's.
 - `slowddim.study`: Tables that fill themselves, row by row, on disk: reconstruction, solvers, consistency.
+- `slowddim.tables`: Table 1 for any model, the course notebook's comparison judged with enough pictures, and time against steps.
 - `slowddim.train`: Show the network a noisy image, ask for the noise, and do it again for hours without losing anything on the way.
 - `slowddim.unet`: A small network that looks at a noisy image and a time, and says which part is noise.
 - `slowddim.viz`: Grids, strips and curves: functions that take numbers and return figures.

@@ -29,3 +29,4 @@ from slowddim.classifier import *
 from slowddim.distances import *
 from slowddim.fid import *
 from slowddim.study import *
+from slowddim.tables import *

@@ -192,55 +192,93 @@ def add_walks(sub # from `argparse.ArgumentParser.add_subparsers`
     return [p, q]
 
 # %% ../nbs/api/21b_commands.ipynb #be0ee54d
-TABLES = ("reconstruction", "solvers", "consistency")
+def _reconstruction_job(args, model, schedule): # -> cells, and what measures one
+    from slowddim.study import measure_reconstruction, reconstruction_cells
+    x_0, data = _pictures(model, args.n, usual=200)
+    sizes = tuple(args.steps or (10, 20, 50, 100, 200, 500, 1000))
+    cells = reconstruction_cells(model, data, sizes, n=len(x_0), n_large=min(args.n_large, len(x_0)))
+    return cells, lambda cell: measure_reconstruction(model, schedule, x_0, cell)
+
+def _time_job(args, model, schedule):
+    from slowddim.tables import measure_time, time_cells
+    cells = time_cells(model, tuple(args.steps or (10, 20, 50, 100, 200, 500, 1000)), 16 if args.n is None else args.n)
+    return cells, lambda cell: measure_time(model, schedule, cell)
+
+def _score_job(args, model, schedule): # tables of scores: by dice, by steps, by solver
+    from slowddim import study, tables
+    from slowddim.fid import ImageEval
+    judge, kind = ImageEval.fashion_mnist(), args.table
+    if kind == "solvers":
+        cells = study.solver_cells(model, judge, tuple(args.steps or (10,)), tuple(args.solvers),
+                                   tuple(args.spacings or ("trailing",)), n=10_000 if args.n is None else args.n)
+    else:
+        usual = dict(eta=(10, 20, 50, 100, 1000), steps=(10, 25, 50, 100, 200, 333, 1000))[kind]
+        how = dict(etas=tuple(_eta(v) for v in args.etas or dict(eta=(0, 0.2, 0.5, 1, "hat"), steps=(0, 1))[kind]),
+                   spacings=tuple(args.spacings or (dict(eta="leading", steps="trailing")[kind],)),
+                   clip=None if args.no_clip else 1., n=args.n)
+        if kind == "steps": how["limits"] = ((schedule.n_steps, 2048),)
+        cells = tables.eta_cells(model, judge, tuple(args.steps or usual), **how)
+    return cells, lambda cell: study.measure_fid(model, schedule, judge, cell, progress=not args.quiet)
+
+def _source_job(args, model, schedule):
+    from slowddim.fid import ImageEval
+    from slowddim.tables import measure_source, source_cells
+    judge = ImageEval.fashion_mnist()
+    n = 2048 if args.n is None else args.n
+    cells = source_cells(model, judge, n, min(256, n))
+    return cells, lambda cell: measure_source(model, schedule, judge, cell, progress=not args.quiet)
+
+def _consistency_job(args, model, schedule):
+    from slowddim.fid import ImageEval
+    from slowddim.study import consistency_cells, measure_consistency
+    judge, pair = ImageEval.fashion_mnist(), args.steps or (20, 1000)
+    if len(pair) != 2: raise ValueError(f"consistency compares two numbers of steps, got --steps {pair}")
+    cells = consistency_cells(model, judge, *pair, n=100 if args.n is None else args.n)
+    return cells, lambda cell: measure_consistency(model, schedule, judge, cell, progress=not args.quiet)
+
+# %% ../nbs/api/21b_commands.ipynb #61bb4bfb
+_JOBS = dict(reconstruction=_reconstruction_job, eta=_score_job, steps=_score_job, source=_source_job,
+             solvers=_score_job, consistency=_consistency_job, time=_time_job)
+TABLES = tuple(_JOBS)
+
+def _eta(value): # a number, or "hat"
+    try: return value if value == "hat" else float(value)
+    except ValueError as e: raise ValueError(f"etas must be numbers or 'hat', got {value!r}") from e
 
 def run_table(args:argparse.Namespace # parsed by the `slowddim` command
              )->str: # what to tell the user
     "Fill one of the study tables and write it as JSON."
     import torch
 
-    from slowddim import study
     from slowddim.core import model_device
-    from slowddim.fid import ImageEval
+    from slowddim.study import fill_table
     model, schedule = _open_model(args)
-    model, name = model.to(memory_format=torch.channels_last), Path(args.model).name
-    file = Path(args.out or f"results/{args.table}_{name}.json")
-    if args.table == "reconstruction":
-        x_0, data = _pictures(model, args.n, usual=200)
-        cells = study.reconstruction_cells(model, data, tuple(args.steps or (10, 20, 50, 100, 200, 500, 1000)),
-                                           n=len(x_0), n_large=min(args.n_large, len(x_0)))
-        def measure(cell): return study.measure_reconstruction(model, schedule, x_0, cell)
-    elif args.table == "solvers":
-        judge = ImageEval.fashion_mnist()
-        cells = study.solver_cells(model, judge, tuple(args.steps or (10,)), tuple(args.solvers), tuple(args.spacings),
-                                   n=10_000 if args.n is None else args.n)
-        def measure(cell): return study.measure_fid(model, schedule, judge, cell, progress=not args.quiet)
-    else:
-        judge = ImageEval.fashion_mnist()
-        pair = args.steps or (20, 1000)
-        if len(pair) != 2: raise ValueError(f"consistency compares two numbers of steps, got --steps {pair}")
-        cells = study.consistency_cells(model, judge, *pair, n=100 if args.n is None else args.n)
-        def measure(cell): return study.measure_consistency(model, schedule, judge, cell, progress=not args.quiet)
-    rows = study.fill_table(file, cells, measure, command="slowddim table " + shlex.join(args.argv),
-                            device=model_device(model), progress=not args.quiet)
+    model = model.to(memory_format=torch.channels_last)
+    cells, measure = _JOBS[args.table](args, model, schedule)
+    file = Path(args.out or f"results/{args.table}_{Path(args.model).name}.json")
+    rows = fill_table(file, cells, measure, command="slowddim table " + shlex.join(args.argv),
+                      device=model_device(model), progress=not args.quiet)
     return f"{len(rows)} rows -> {file}"
 
-# %% ../nbs/api/21b_commands.ipynb #61bb4bfb
+# %% ../nbs/api/21b_commands.ipynb #9c658105
 def add_table(sub # from `argparse.ArgumentParser.add_subparsers`
              )->argparse.ArgumentParser:
     "Add `slowddim table`."
     p = sub.add_parser("table", help="fill a study's table, row by row; the same command resumes",
                        formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    p.add_argument("table", choices=TABLES, help="round trips by S and correction; scores by solver; 20 against 1000 "
-                                                 "steps")
+    p.add_argument("table", choices=TABLES, help="what to measure")
     p.add_argument("--model", default="fashion_mnist", help="a shipped name, a folder, or a hub id owner/model")
-    p.add_argument("--n", type=int, default=None, help="images a row; None: 200, 10000, 100")
+    p.add_argument("--n", type=int, default=None,
+                   help="images a row; None: reconstruction 200, eta up to 5000, steps and source 2048, solvers "
+                        "10000, consistency 100, time 16")
     p.add_argument("--n-large", type=int, default=50, help="reconstruction: images a row beyond S = 200")
     p.add_argument("--steps", type=int, nargs="+", default=None,
-                   help="values of S, or calls; None: table 2's, 10, and 20 against 1000")
+                   help="values of S (solvers: network calls; consistency: two); None: the usual ones")
+    p.add_argument("--etas", nargs="+", default=None, help="eta, steps: numbers from 0 to 1, or hat")
     p.add_argument("--solvers", nargs="+", default=["ddim", "ab2", "heun", "dpmpp_2m"], help="solvers: which")
-    p.add_argument("--spacings", nargs="+", default=["trailing"],
-                   help="solvers: trailing, leading, linspace, quadratic")
+    p.add_argument("--spacings", nargs="+", default=None,
+                   help="trailing, leading, linspace, quadratic; None: leading for eta, else trailing")
+    p.add_argument("--no-clip", action="store_true", help="eta, steps: do not clip the predicted x_0")
     p.add_argument("--out", default=None, help="JSON file; None: results/TABLE_MODEL.json")
     p.set_defaults(run=run_table)
     return p

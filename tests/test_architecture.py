@@ -16,7 +16,7 @@ ROOMS = dict(core="", weights="core", schedule="core", noising="schedule", oracl
              generate="latent pretrained", schedulers="ddim pretrained", train="data ddpm unet weights",
              classifier="data weights",
              distances="core", fid="classifier distances", continuous="train generate", adaptive="train ode")
-for room in ("study", "commands", "cli", "all"): ROOMS[room] = " ".join(ROOMS)
+for room in ("study", "tables", "commands", "cli", "all"): ROOMS[room] = " ".join(ROOMS)
 SAMPLERS = ("schedule", "noising", "oracle", "ddpm", "ddim", "ode", "latent")
 
 
