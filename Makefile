@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 METADATA := settings.ini setup.py pyproject.toml
 
-.PHONY: sample test export check notebooks pytest lint weights figures readme results tables clean
+.PHONY: sample test export check notebooks pytest lint weights figures readme results results-quick tables clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV) || (rm -rf $(VENV); exit 1)
@@ -55,13 +55,26 @@ results: weights figures tables ## every number and picture behind the pages
 	@$(BIN)/python benchmarks/sample_10k.py
 	@$(BIN)/python benchmarks/step_cost.py
 
-tables: $(VENV)/.installed-dev ## the studies (three hours on two cores; rows that are there are kept)
+tables: $(VENV)/.installed-dev ## the studies (many hours on two cores; rows that are there are kept)
+	@$(BIN)/slowddim table time
 	@$(BIN)/slowddim table solvers --n 2048 --spacings trailing quadratic linspace
 	@$(BIN)/slowddim table solvers --n 2048 --steps 20 --solvers ddim heun dpmpp_2m
 	@$(BIN)/slowddim table solvers --n 10000 --solvers ddim heun dpmpp_2m
 	@$(BIN)/slowddim table solvers --n 10000 --steps 20 50 --solvers ddim
 	@$(BIN)/slowddim table consistency
 	@$(BIN)/slowddim table reconstruction
+	@$(BIN)/slowddim table steps
+	@$(BIN)/slowddim table eta --spacings leading trailing
+	@$(BIN)/slowddim table source
+
+results-quick: $(VENV)/.installed-dev ## small versions of the studies in results/quick (minutes)
+	@$(BIN)/slowddim table time --steps 5 10 20 40 --n 8 --out results/quick/time.json
+	@$(BIN)/slowddim table solvers --n 256 --steps 6 --out results/quick/solvers.json
+	@$(BIN)/slowddim table consistency --n 16 --steps 10 50 --out results/quick/consistency.json
+	@$(BIN)/slowddim table reconstruction --n 16 --n-large 8 --steps 10 20 --out results/quick/reconstruction.json
+	@$(BIN)/slowddim table steps --n 256 --steps 5 10 20 --out results/quick/steps.json
+	@$(BIN)/slowddim table eta --n 256 --steps 5 10 --etas 0 1 hat --spacings leading trailing --out results/quick/eta.json
+	@$(BIN)/slowddim table source --n 16 --out results/quick/source.json
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache
