@@ -53,6 +53,7 @@ figures: $(VENV)/.installed-dev ## the pictures of the front page
 results: weights figures tables ## every number and picture behind the pages
 	@$(BIN)/python tools/train_classifier.py
 	@$(BIN)/python benchmarks/sample_10k.py
+	@$(BIN)/python benchmarks/score_10k.py
 	@$(BIN)/python benchmarks/step_cost.py
 
 tables: $(VENV)/.installed-dev ## the studies (many hours on two cores; rows that are there are kept)

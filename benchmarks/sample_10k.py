@@ -59,12 +59,11 @@ def main():
         args = ["sample", "--n", n, "--steps", 20, "--seed", 0, "--out", out]
         seconds, peak = run_with_peak([COMMAND, *args])
         images = np.load(out)["arr_0"]
-        result = dict(command="slowddim sample --n %d --steps 20 --seed 0 --out x.npz" % n, shape=list(images.shape),
-                      dtype=str(images.dtype),
-                      mean_brightness=round(float(images.mean())/255, 4), seconds=round(seconds,
-                                                                                        1), peak_memory_mb=round(peak),
-                      images_per_second=round(n/seconds, 1), batch_7_against_64=batch_difference(Path(tmp)),
-                      model=model.card["digest"], machine=machine_facts(torch.device("cpu")))
+        result = dict(command=f"slowddim sample --n {n} --steps 20 --seed 0 --out x.npz", shape=list(images.shape),
+                      dtype=str(images.dtype), mean_brightness=round(float(images.mean())/255, 4),
+                      seconds=round(seconds, 1), peak_memory_mb=round(peak), images_per_second=round(n/seconds, 1),
+                      batch_7_against_64=batch_difference(Path(tmp)), model=model.card["digest"],
+                      machine=machine_facts(torch.device("cpu")))
     write_json(ROOT/"results"/"sample_10k.json", result)
     print(result)
 

@@ -146,7 +146,7 @@ def _add_sample(sub):
     p.add_argument("--spacing", default="trailing", help="trailing, leading, linspace or quadratic")
     p.add_argument("--seed", type=int, default=0, help="image i depends on (seed, i) alone")
     p.add_argument("--start", type=int, default=0, help="number of the first image")
-    p.add_argument("--batch-size", type=int, default=None, help="images per network call; None: 64")
+    p.add_argument("--batch-size", type=int, default=None, help="images per network call; None: 64, on a GPU 512")
     p.add_argument("--out", default="samples.png",
                    help="a .png grid, a .gif film, or an .npz with arr_0 uint8 (N, H, W, C)")
     p.add_argument("--scale", type=int, default=2, help="enlarge each pixel of a .png or .gif")

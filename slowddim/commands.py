@@ -74,8 +74,8 @@ def add_reconstruct(sub # from `argparse.ArgumentParser.add_subparsers`
     _add_model(p, steps=50, out="reconstruction.png", n=8, of="pictures")
     p.add_argument("pictures", nargs="?", default=None,
                    help="an .npz with arr_0 or a folder; None: test pictures of the model's data")
-    p.add_argument("--refine", type=int, default=1, help="corrections a step; 0 is the paper's inverse with --guess "
-                                                         "paper")
+    p.add_argument("--refine", type=int, default=1,
+                   help="corrections a step; 0 is the paper's inverse, with --guess paper")
     p.add_argument("--guess", default="last", help="first guess of a step's noise: paper, target or last")
     p.set_defaults(run=run_reconstruct)
     return p

@@ -54,8 +54,8 @@ class FeatureStats:
         x = x.double()
         if self.centre is None:
             self.centre = x.mean(0)
-            self.total, self.squares = torch.zeros_like(self.centre), torch.zeros(x.shape[1], x.shape[1],
-                                                                                  dtype=torch.float64)
+            self.total = torch.zeros_like(self.centre)
+            self.squares = self.total.new_zeros(len(self.total), len(self.total))
         away = x - self.centre
         self.n, self.total = self.n + len(x), self.total + away.sum(0)
         self.squares = self.squares + away.T @ away
@@ -104,8 +104,8 @@ def kernel_distance(a:Tensor, # features (n, d)
 
 # %% ../nbs/api/17b_distances.ipynb #9b006c6f
 def _nearest(x, k, chunk): # squared distance of each point to its k-th nearest other
-    return torch.cat([torch.cdist(piece, x).square().topk(k + 1, largest=False).values[:,
-                                                                                       -1] for piece in x.split(chunk)])
+    pieces = (torch.cdist(piece, x).square() for piece in x.split(chunk))
+    return torch.cat([d.topk(k + 1, largest=False).values[:, -1] for d in pieces])
 
 def _covered(x, y, radius, chunk): # share of x within some y's radius
     inside = [(torch.cdist(piece, y).square() <= radius).any(1) for piece in x.split(chunk)]

@@ -99,13 +99,14 @@ def iter_images(model, # `model(x, t)` predicting noise
                 clip=DATA_RANGE, # range of the predicted x_0, see `ddim_sample`; None: no clipping
                 seed:int=0, # image i depends on (seed, i) alone
                 start:int=0, # number of the first image
-                batch_size:int|None=None # images per network call; None: 64
+                batch_size:int|None=None # images per network call; None: 64, on a GPU 512
                )->Iterator[tuple[int, Tensor]]: # number of the first image, uint8 (B, H, W, C)
     "Check everything, then yield images `start` to `start+n-1` a batch at a time."
     schedule, n, start = as_schedule(schedule), check_int("n", n, 1), check_int("start", start, 0)
     solver, eta = pick_solver(solver, eta, variance)
     plan_steps(schedule, n_steps, eta=eta, variance=variance, spacing=spacing)
-    batch_size = check_int("batch_size", 64 if batch_size is None else batch_size, 1)
+    if batch_size is None: batch_size = 64 if model_device(model).type == "cpu" else 512
+    batch_size = check_int("batch_size", batch_size, 1)
     how = dict(solver=solver, eta=eta, variance=variance, spacing=spacing, clip=check_clip(clip))
     return _batches(model, schedule, range(start, start + n), model_shape(model, shape), n_steps, batch_size,
                     check_int("seed", seed, 0), how)
@@ -120,7 +121,7 @@ def sample_images(model, # `model(x, t)` predicting noise
                   eta:float=0., # 0 DDIM, 1 DDPM
                   seed:int=0, # image i depends on (seed, i) alone
                   start:int=0, # number of the first image
-                  batch_size:int|None=None, # images per network call; None: 64
+                  batch_size:int|None=None, # images per network call; None: 64, on a GPU 512
                   progress:bool=True, # show a bar
                   **kwargs # `variance`, `spacing`, `clip`, as in `iter_images`
                  )->Tensor: # uint8 (N, H, W, C)

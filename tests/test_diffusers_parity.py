@@ -19,8 +19,8 @@ def paper_exact(S, spacing):
 @pytest.mark.parametrize("spacing", ["leading", "trailing"])
 @pytest.mark.parametrize("data", ["gauss", "mixture"])
 def test_eta_0(S, spacing, data, schedule):
-    model = GaussianOracle(schedule, -0.2, 0.5) if data == "gauss" else MixtureOracle(schedule,
-                                                                                      [[[[-0.5]]], [[[0.8]]]], 0.2)
+    if data == "gauss": model = GaussianOracle(schedule, -0.2, 0.5)
+    else: model = MixtureOracle(schedule, [[[[-0.5]]], [[[0.8]]]], 0.2)
     sched, x_T = paper_exact(S, spacing), torch.randn(16, 1, 1, 1, generator=torch.Generator().manual_seed(0))
     x = x_T
     for t in sched.timesteps: x = sched.step(model(x, t.expand(len(x))), t, x).prev_sample

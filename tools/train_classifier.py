@@ -8,6 +8,7 @@ Run: python tools/train_classifier.py            train, then check
 import argparse
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -25,9 +26,10 @@ COMMAND = "python tools/train_classifier.py"
 def check(test)->dict: # what the shipped file answers, class by class
     "Count right answers of the stored, half-precision weights."
     model = load_classifier(FOLDER)
-    per_class = {name: round(accuracy(model, type(test)(test.name, test.split, test.images[test.labels == k],
-                                                        test.labels[test.labels == k], test.classes)), 4)
-                 for k, name in enumerate(test.classes)}
+    per_class = {}
+    for k, name in enumerate(test.classes):
+        mine = replace(test, images=test.images[test.labels == k], labels=test.labels[test.labels == k])
+        per_class[name] = round(accuracy(model, mine), 4)
     return dict(accuracy=accuracy(model, test), n_test=len(test), digest=model.digest, per_class=per_class)
 
 
