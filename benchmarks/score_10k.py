@@ -21,7 +21,8 @@ def main():
         seconds, peak = run_with_peak([COMMAND, "fid", pictures, "--quiet", "--out", scores])
         found = read_json(scores)["scores"]
     result = dict(command="slowddim fid real.npz", n=found[0]["n"], seconds=round(seconds, 1),
-                  peak_memory_mb=round(peak), scores={s["kind"]: s["value"] for s in found}, machine=machine_facts(torch.device("cpu")))
+                  peak_memory_mb=round(peak), scores={s["kind"]: s["value"] for s in found},
+                  machine=machine_facts(torch.device("cpu")))
     write_json(ROOT/"results"/"score_10k.json", result)
     print(result)
 
