@@ -2,7 +2,7 @@
 
 A sampler without dice maps each noise image to one picture, along a curve that can be walked in both directions. So the noise is a
 *code* of the picture: real images can be encoded, codes can be mixed, and the mixture decodes to something in between. This room
-walks the curve upwards, says how exact the round trip is, makes it as exact as you like, and moves between codes without leaving
+walks the curve upwards, says how exact the round trip is, makes it nearly exact where repetition converges, and moves between codes without leaving
 the shell on which noise lives. You need `07_ode`.
 
 Docs: https://slowddim.github.io/slowddim/api/latent.html.md"""
@@ -37,6 +37,8 @@ def encode_numbers(path:list[int], # from -1 up, rising
     refine = check_int("refine", refine, 0)
     if check_choice("guess", guess, GUESSES) == "last" and refine == 0:
         raise ValueError("guess='last' asks the network only to correct: refine must be at least 1, got 0")
+    if path[:1] != [-1] or any(p >= t for p, t in zip(path, path[1:])):
+        raise ValueError(f"path must rise from -1, got {path}")
     steps, evaluate = [], []
     for p, t in zip(path, path[1:]):
         steps.append(ddim_numbers(p, t, schedule)._replace(t=t if guess == "target" else max(p, 0)))
@@ -85,7 +87,7 @@ def decode(model, # `model(x, t)`, t int64 (B,): predicted noise
            clip=None, # None, c for (-c, c), or (lo, hi): range of the predicted x_0
            progress:bool=False # show a bar
           )->Tensor: # x_0, device and dtype of `x_T`
-    "Turn codes into images: sampling without dice (DDIM eq. 12, eta 0)."
+    "Turn codes into images: sampling without dice (DDIM eq. 14; the default solver is eq. 12 at eta 0)."
     return ode_sample(model, x_T, schedule, timesteps, solver=solver, spacing=spacing, clip=clip, progress=progress)
 
 # %% ../nbs/api/08_latent.ipynb #3025256d
@@ -96,7 +98,7 @@ def reconstruct(model, # `model(x, t)`, t int64 (B,): predicted noise
                 *, refine:int=0, # corrections a step
                 guess:str="paper", # one of `GUESSES`
                 spacing:str="trailing" # of the times, when `timesteps` is a number
-               )->Tensor: # images (B, C, H, W)
+               )->Tensor: # images (B, C, H, W); S model calls more than `encode`
     "Encode and decode (DDIM section 5.4)."
     x_T = encode(model, x_0, schedule, timesteps, refine=refine, guess=guess, spacing=spacing)
     return decode(model, x_T, schedule, timesteps, spacing=spacing)
@@ -138,10 +140,12 @@ def _directions(a, b): # unit vectors (B, D) of a, and across it towards b; the 
 def slerp(a:Tensor, # codes (B, C, H, W)
           b:Tensor, # codes, same shape
           w # float, or tensor (B,) of one weight per image, in [0, 1]
-         )->Tensor: # codes (B, C, H, W), dtype of `a`
+         )->Tensor: # codes (B, C, H, W), dtype of `a`; computed in float64
     "Walk along great circles, image by image; lengths go from |a| to |b| evenly (DDIM section 5.3)."
-    check_same_shape(a, b, "a and b")
-    w = torch.as_tensor(w, dtype=torch.float64, device=a.device).reshape(-1, 1).expand(len(a), 1)
+    check_same_shape(check_images(a, "a"), check_images(b, "b"), "a and b")
+    w = torch.as_tensor(w, dtype=torch.float64, device=a.device).reshape(-1, 1)
+    if len(w) not in (1, len(a)): raise ValueError(f"w must be one number or {len(a)}, got {len(w)}")
+    w = w.expand(len(a), 1)
     if not bool(((w >= 0) & (w <= 1)).all()):
         raise ValueError(f"w must be in [0, 1], got {w.min().item():.6g} ... {w.max().item():.6g}")
     flat_a, flat_b = a.flatten(1).double(), b.flatten(1).double()
@@ -193,7 +197,7 @@ def across_steps(model, # `model(x, t)`, t int64 (B,): predicted noise
                  schedule:NoiseSchedule, # or an object with `.schedule`
                  sizes=(10, 20, 50, 100), # numbers of steps
                  *, eta:float=0., # 0: same curve; above: dice, for comparison
-                 seed:int=0, # of the dice
+                 seed:int=0, # of the dice: entry i of `sizes` throws with seed + i
                  clip=None # None, c for (-c, c), or (lo, hi): range of the predicted x_0
                 )->list[Tensor]: # images (B, C, H, W), one batch per entry of `sizes`
     "Decode the same codes with different numbers of steps (DDIM section 5.2)."

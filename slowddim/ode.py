@@ -3,7 +3,7 @@
 Without dice, sampling follows a curve, and the curve belongs to the network, not to the sampler. DDIM walks along it in straight
 pieces, the simplest method there is. Numerical mathematics has known better ones for a century, and at ten network calls the
 difference is visible. This room writes the curve down, gives four ways to follow it, measures how fast each converges, and reads
-off what else the curve knows: how likely an image is. You need `06_ddim`; at the end you sample with half the calls.
+off what else the curve knows: how likely an image is. You need `06_ddim`; at the end you come closer to the curve with the same calls.
 
 Docs: https://slowddim.github.io/slowddim/api/ode.html.md"""
 
@@ -29,9 +29,10 @@ from .schedule import NoiseSchedule, as_schedule, as_timesteps
 # %% ../nbs/api/07_ode.ipynb #2d87b2fb
 def sigma_at(t:int, # in [-1, T-1]
              schedule:NoiseSchedule # or an object with `.schedule`
-            )->float: # 0 at t = -1
+            )->float: # 0 at t = -1; `ValueError` where no signal is left
     "Return the noise-to-signal ratio s (DDIM eq. 13)."
     ab = as_schedule(schedule).at(t)
+    if ab == 0: raise ValueError(f"alpha_bar is 0 at t={t}: without signal there is no noise-to-signal ratio")
     return ((1 - ab)/ab)**0.5
 
 # %% ../nbs/api/07_ode.ipynb #c52447cd
@@ -82,12 +83,15 @@ def correction_numbers(t_from:int, # where the step started
 # %% ../nbs/api/07_ode.ipynb #5f36784e
 ODE_SOLVERS = ("ddim", "ab2", "heun", "dpmpp_2m")
 
-def ode_numbers(path:list[int], # visited times, then where to stop; -1 is clean
+def ode_numbers(path:list[int], # visited times, then where to stop; rising or falling; -1, clean, only at the end
                 schedule:NoiseSchedule, # or an object with `.schedule`
                 solver:str="dpmpp_2m" # one of `ODE_SOLVERS`
                )->list[StepNumbers]: # one row per network call
     "Compute the numbers of a whole run (DDIM eq. 14)."
     check_choice("solver", solver, ODE_SOLVERS)
+    moves = {p > t for t, p in zip(path, path[1:])}
+    if len(moves) != 1 or len(set(path)) < len(path) or path[0] < 0:
+        raise ValueError(f"path must be two or more times, rising or falling, that start above -1, got {path}")
     steps = []
     for i, (t, p) in enumerate(zip(path, path[1:])):
         if solver in ("ddim", "heun") or i == 0 or p == -1: steps.append(ddim_numbers(t, p, schedule))
@@ -129,11 +133,12 @@ def ode_sample(model, # `model(x, t)`, t int64 (B,): predicted noise
 def divergence(model, # `model(x, t)`, t int64 (B,): predicted noise, differentiable
                x:Tensor, # images (B, C, H, W) at time `t`
                t:int, # in [0, T-1]
-               *, exact:bool=False, # all derivatives, D backward passes; only for small images
+               *, exact:bool=False, # all derivatives, D backward passes; for at most 1024 numbers an image
                n_probes:int=1, # random probes, if not exact
                generator=None # for the probes: one, or a list with one per image
               )->Tensor: # (B,) sum over d eps_i / d x_i
-    "Return the divergence of the predicted noise, exactly or by Hutchinson's estimator."
+    "Return the divergence of the predicted noise, exactly or by Hutchinson's estimator; not under inference mode."
+    t = check_int("t", t, 0)
     n_probes, n_dims = check_int("n_probes", n_probes, 1), x[0].numel()
     if exact and n_dims > 1024: raise ValueError(f"exact needs at most 1024 numbers an image, got {n_dims}")
     with torch.enable_grad():
@@ -157,7 +162,7 @@ def log_likelihood(model, # `model(x, t)`, t int64 (B,): predicted noise, differ
                    n_probes:int=1, # random probes a time, if not exact
                    generator=None, # for the probes: one, or a list with one per image
                    progress:bool=False # show a bar
-                  )->Tensor: # (B,) natural logarithm of the density at time 0
+                  )->Tensor: # (B,) log density at time 0, in nats; S n_probes (exact: S D) backward passes
     "Follow the curve up and add what it says about density (Song et al., 2021, eq. 39)."
     schedule = as_schedule(schedule)
     path = sorted({0, *as_timesteps(timesteps, schedule.n_steps)})

@@ -33,8 +33,8 @@ def eta_cells(model, # has `.card` with its digest
               judge:ImageEval, # whose features
               sizes:tuple=(10, 20, 50, 100, 1000), # S
               etas:tuple=(0., 0.2, 0.5, 1., "hat"), # how much dice; "hat": the larger variance, with eta 1
-              spacings:tuple=("leading",), # of the times; the paper's own code has "leading"
-              *, limits:tuple=((50, 5000), (100, 2048), (1000, 1000)), # up to this S: this many images
+              spacings:tuple=("leading",), # of the times; "leading" is what the paper's code calls uniform
+              *, limits:tuple=((50, 5000), (100, 2048), (1000, 1000)), # up to this S this many images; beyond, the last
               n:int|None=None, # at most this many images; None: as `limits` say
               clip:float|None=1., # range of the predicted x_0; None: no clipping
               seed:int=0 # of the images
@@ -60,6 +60,7 @@ def source_sampler(way:str, # one of `SOURCE_WAYS`
                   )->tuple: # function of n and seed that returns x_0 (n, C, H, W); network calls an image
     "Build one of the samplers that the course notebook compares."
     check_choice("way", way, SOURCE_WAYS)
+    check_int("the schedule's number of steps", schedule.n_steps, 1000, 1000)
     shape, quiet = model_shape(model), dict(model=model, progress=False)
     if way == "ddpm reuse": return (lambda n, seed: sample(schedule, model, n, seed=seed, progress=False)), 367
     if way.startswith("diffusers"):
@@ -91,7 +92,7 @@ def measure_source(model, # `model(x, t)` predicting noise
                    judge:ImageEval, # scores the pictures
                    cell:dict, # from `source_cells`
                    progress:bool=False # show a bar
-                  )->dict: # fid of all, group_fids of each group alone, calls, group_seconds (the median)
+                  )->dict: # fid and excess of all, group_fids of each group alone, calls, group_seconds (the median)
     "Sample and score one of the course notebook's ways, all together and group by group."
     draw, calls = source_sampler(cell["way"], model, schedule)
     features, seconds, size = [], [], cell["group"]
@@ -111,14 +112,15 @@ def time_cells(model, # has `.card` with its digest
                repeats:int=3 # runs, of which the fastest counts
               )->list[dict]:
     "List the settings of the timing study (DDIM figure 4)."
-    who = dict(digest=model.card["digest"], n=check_int("n", n, 1), repeats=check_int("repeats", repeats, 1))
+    who = dict(digest=model.card["digest"], device=model_device(model).type, n=check_int("n", n, 1),
+               repeats=check_int("repeats", repeats, 1))
     return [dict(**who, S=check_int("S", S, 1)) for S in sizes]
 
 @torch.inference_mode()
 def measure_time(model, # `model(x, t)` predicting noise
                  schedule:NoiseSchedule, # its schedule
                  cell:dict # from `time_cells`
-                )->dict: # best_seconds
+                )->dict: # best_seconds: of the fastest run, all n images together
     "Time one number of steps."
     x_T = randn((cell["n"], *model_shape(model)), generator=seeded_generator(0), device=model_device(model))
     ddim_sample(model, x_T, schedule, 2).cpu() # warm up
@@ -130,8 +132,8 @@ def measure_time(model, # `model(x, t)` predicting noise
     return dict(best_seconds=min(runs))
 
 # %% ../nbs/api/21a_tables.ipynb #87b68cdd
-def line_fit(x, # N numbers
-             y # N numbers
+def line_fit(x, # N numbers, not all equal, N at least 2
+             y # N numbers, not all equal
             )->tuple[float, float, float]: # slope, intercept, R^2
     "Fit a straight line by least squares and say how much of the variation it explains."
     x, y = (torch.as_tensor(v, dtype=torch.float64) for v in (x, y))
