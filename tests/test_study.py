@@ -92,7 +92,9 @@ def test_consistency_on_record():
 
 
 def test_committed_tables_say_how_they_were_made(root):
-    for name in TABLES:
+    names = [name for name in TABLES if (root/"results"/f"{name}_fashion_mnist.json").is_file()]
+    assert {"reconstruction", "solvers", "consistency"} <= set(names)
+    for name in names:
         table = json.loads((root/"results"/f"{name}_fashion_mnist.json").read_text())
         assert table["commands"] and table["machine"]["torch"]
         assert all(c.startswith(f"slowddim table {name}") for c in table["commands"])
