@@ -220,6 +220,7 @@ def _score_job(args, model, schedule): # tables of scores: by dice, by steps, by
         cells = tables.eta_cells(model, judge, tuple(args.steps or usual), **how)
     return cells, lambda cell: study.measure_fid(model, schedule, judge, cell, progress=not args.quiet)
 
+# %% ../nbs/api/21b_commands.ipynb #a0361e9e
 def _source_job(args, model, schedule):
     from slowddim.fid import ImageEval
     from slowddim.tables import measure_source, source_cells
