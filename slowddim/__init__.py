@@ -4,6 +4,7 @@
 - `slowddim.classifier`: A small network that knows a shirt from a coat, and 128 numbers by which it tells.
 - `slowddim.cli`: `slowddim sample`, `train`, `fid` and the rest: the library for people who would rather not open Python.
 - `slowddim.commands`: `slowddim reconstruct`, `interpolate`, `animate` and `table`: round trips, walks between pictures, and the studies.
+- `slowddim.continuous`: Keras' DDIM: an angle for time, the noise variance for a clock, images of unit variance, and the same loop as everywhere.
 - `slowddim.core`: Small things every other room stands on: checks with clear errors, seeded noise, pixels, devices.
 - `slowddim.data`: Fashion-MNIST, MNIST, CIFAR-10, scikit-learn's digits or a folder of images, as one tensor of bytes.
 - `slowddim.ddim`: The heart: one step with a dial for its randomness, any sub-sequence of times, and noise that may be used again.

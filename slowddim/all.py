@@ -25,6 +25,7 @@ from slowddim.pretrained import *
 from slowddim.generate import *
 from slowddim.schedulers import *
 from slowddim.train import *
+from slowddim.continuous import *
 from slowddim.classifier import *
 from slowddim.distances import *
 from slowddim.fid import *

@@ -10,13 +10,14 @@ Docs: https://slowddim.github.io/slowddim/api/noising.html.md"""
 
 # %% auto #0
 __all__ = ['PREDICTIONS', 'rates', 'add_noise', 'x0_coefficients', 'eps_coefficients', 'predict_x0', 'predict_eps', 'velocity',
-           'to_eps', 'from_eps', 'NoisePredictor']
+           'to_eps', 'from_eps', 'Interpreter', 'NoisePredictor', 'AnglePredictor']
 
 # %% ../nbs/api/03_noising.ipynb #ee2d951b
+import torch
 from torch import Tensor, nn
 
-from .core import append_dims, check_choice, check_same_shape, model_output
-from .schedule import NoiseSchedule, as_schedule
+from .core import append_dims, check_choice, check_number, check_same_shape, model_output
+from .schedule import NoiseSchedule, angle_rates, angle_schedule, as_schedule
 
 # %% ../nbs/api/03_noising.ipynb #86f838d4
 def _column(v, like): # numbers per image -> broadcastable, in the images' dtype
@@ -138,7 +139,13 @@ def from_eps(eps:Tensor, # predicted or true noise
     return velocity(x_0, eps, t, schedule) if prediction == "v" else -eps/rates(t, schedule, x_t)[1]
 
 # %% ../nbs/api/03_noising.ipynb #c72a4aa1
-class NoisePredictor(nn.Module):
+class Interpreter(nn.Module):
+    "A network heard through another; it is asked for its own configuration and card."
+    def __getattr__(self, name):
+        if name in ("config", "card"): return getattr(self.net, name)
+        return super().__getattr__(name)
+
+class NoisePredictor(Interpreter):
     "A network that predicts x_0, v or the score, heard as one that predicts noise."
     def __init__(self,
                  net, # `net(x, t)`, usually a `torch.nn.Module`
@@ -149,9 +156,38 @@ class NoisePredictor(nn.Module):
         self.prediction = check_choice("prediction", prediction, PREDICTIONS)
         self.net, self.schedule = net, as_schedule(schedule)
 
-    def __getattr__(self, name): # what a model is asked about: its configuration and its card
-        if name in ("config", "card"): return getattr(self.net, name)
-        return super().__getattr__(name)
-
     def forward(self, x:Tensor, t)->Tensor: # (B, C, H, W), int or (B,) -> predicted noise, shape of `x`
         return to_eps(model_output(self.net(x, t), x), x, t, self.schedule, self.prediction)
+
+# %% ../nbs/api/03_noising.ipynb #98b92c64
+class AnglePredictor(Interpreter):
+    "A network told the noise variance of unit-variance images, heard as one that sees pixels and steps (Keras' DDIM)."
+    def __init__(self,
+                 net, # `net(x, v)`: x of mean 0 and std 1, v = 1000 times the noise variance (B,) -> predicted noise
+                 n_steps:int=1000, # T of the table that samplers walk
+                 min_signal:float=0.02, # signal rate at time 1
+                 max_signal:float=0.95, # signal rate at time 0
+                 mean:float=0., # of the training pixels
+                 std:float=1. # of the training pixels
+                ):
+        super().__init__()
+        self.net, self.mean, self.std = net, check_number("mean", mean), check_number("std", std, 1e-6)
+        self.ends = min_signal, max_signal
+        self.schedule = angle_schedule(n_steps, min_signal, max_signal, std)
+
+    @property
+    def settings(self)->dict:
+        "How to build it again around its network."
+        return dict(n_steps=self.schedule.n_steps, min_signal=self.ends[0], max_signal=self.ends[1], mean=self.mean,
+                    std=self.std)
+
+    def predict(self, x:Tensor, u:Tensor)->Tensor: # (B, C, H, W) of unit variance, times (B,) in [0, 1] -> noise
+        "Ask the network in its own language."
+        variance = angle_rates(u, *self.ends)[1]**2
+        return model_output(self.net(x, (1000*variance).to(x)), x)
+
+    def forward(self, y:Tensor, t:Tensor)->Tensor: # (B, C, H, W) in pixels at steps `t` (B,) -> noise, shape of `y`
+        u = (torch.as_tensor(t, device=y.device).expand(len(y)).double() + 1)/self.schedule.n_steps
+        signal, noise = (append_dims(v, y.ndim).to(y) for v in angle_rates(u, *self.ends))
+        x = (y*(signal**2 + (self.std*noise)**2).sqrt() - signal*self.mean)/self.std
+        return self.predict(x, u)

@@ -20,7 +20,7 @@ from diffusers import UNet2DModel
 from huggingface_hub import snapshot_download
 
 from .core import check_choice
-from .noising import NoisePredictor
+from .noising import AnglePredictor, NoisePredictor
 from .schedule import NoiseSchedule, as_schedule, from_betas, schedule_from_spec, zero_terminal_snr
 from .unet import UNet
 from .weights import CONFIG_FILE, MODEL_FILE, SCHEDULE_FILE, atomic_path, read_json
@@ -129,13 +129,13 @@ def _folder_schedule(folder, name): # the schedule in a model's folder, and what
     raise FileNotFoundError(f"{name} has no {SCHEDULE_FILE} and no {_SCHEDULER_FILE}: pass schedule=, the one it was "
                             f"trained with")
 
-def _read_model(folder): # the network in a folder, with its card, and what it predicts if that is written there
+def _read_model(folder): # the network in a folder, with its card; what it predicts, and its clock, if written there
     state, config, card = read_model_folder(folder)
     kind = config.get("_class_name")
     if kind not in _CLASSES:
         raise ValueError(f"{folder/CONFIG_FILE} names the class {kind!r}, known are {', '.join(map(repr, _CLASSES))}")
     crop = config.pop("image_size", None) if kind == "UNet2DModel" else None
-    prediction = config.pop("prediction", None)
+    prediction, angle = config.pop("prediction", None), config.pop("angle", None)
     model = _CLASSES[kind].from_config(config)
     if crop is not None: model.register_to_config(image_size=crop)
     if kind == "UNet2DModel":
@@ -143,7 +143,7 @@ def _read_model(folder): # the network in a folder, with its card, and what it p
     try: model.load_state_dict(state)
     except RuntimeError as e: raise ValueError(f"{folder/MODEL_FILE} does not fit its {CONFIG_FILE}: {e}") from e
     model.card = ModelCard(card)
-    return model, prediction
+    return model, prediction, angle
 
 # %% ../nbs/api/13_pretrained.ipynb #ccd1685d
 def load_pretrained(name:str="fashion_mnist", # a shipped name, a folder (ours or diffusers'), or a hub id
@@ -153,25 +153,27 @@ def load_pretrained(name:str="fashion_mnist", # a shipped name, a folder (ours o
                    )->tuple: # (model, schedule); `model.card` tells the rest
     "Open a trained noise predictor and the schedule it was trained with."
     folder = find_model(name)
-    model, prediction = _read_model(folder/"unet" if (folder/"unet"/CONFIG_FILE).is_file() else folder)
+    model, prediction, angle = _read_model(folder/"unet" if (folder/"unet"/CONFIG_FILE).is_file() else folder)
     schedule, said = _folder_schedule(folder, name) if schedule is None else (as_schedule(schedule), None)
-    if (prediction := prediction or said or "eps") != "eps": model = NoisePredictor(model, schedule, prediction)
+    if angle: model = AnglePredictor(model, **angle)
+    elif (prediction := prediction or said or "eps") != "eps": model = NoisePredictor(model, schedule, prediction)
     model = model.to(device).eval().requires_grad_(False)
     return (model if dtype == torch.float32 else model.to(dtype)), schedule
 
 # %% ../nbs/api/13_pretrained.ipynb #a028c89d
-def save_pretrained(model, # a `UNet` or diffusers' `UNet2DModel`, or a `NoisePredictor` around one
+def save_pretrained(model, # a `UNet` or diffusers' `UNet2DModel`, or a `NoisePredictor` or `AnglePredictor` around one
                     schedule:NoiseSchedule, # or an object with `.schedule`
                     folder, # where to write
                     card:dict|None=None, # what a reader should know
                     dtype:torch.dtype|None=torch.float16 # of the stored weights; None: as they are
                    )->ModelCard: # with digest and size added
     "Write a model folder that `load_pretrained` and `diffusers` can open."
-    prediction = dict(prediction=model.prediction) if isinstance(model, NoisePredictor) else {}
-    if prediction: model = model.net
+    heard = {}
+    if isinstance(model, NoisePredictor): heard, model = dict(prediction=model.prediction), model.net
+    elif isinstance(model, AnglePredictor): heard, model = dict(angle=model.settings), model.net
     if type(model).__name__ not in _CLASSES:
         raise TypeError(f"model must be one of {', '.join(_CLASSES)}, got {type(model).__name__}")
-    config = {k: v for k, v in model.config.items() if not k.startswith("_")} | prediction
+    config = {k: v for k, v in model.config.items() if not k.startswith("_")} | heard
     config["_class_name"] = type(model).__name__
     card = save_model_folder(folder, model.state_dict(), config, as_schedule(schedule).spec, card or {}, dtype)
     with atomic_path(Path(folder)/"README.md") as p: p.write_text(card_prose(card), encoding="utf-8")

@@ -10,8 +10,8 @@ Docs: https://slowddim.github.io/slowddim/api/schedule.html.md"""
 
 # %% auto #0
 __all__ = ['SPACINGS', 'checked_table', 'NoiseSchedule', 'from_betas', 'linear_schedule', 'scaled_linear_schedule', 'tabulate',
-           'cosine_schedule', 'sigmoid_schedule', 'karras_schedule', 'as_schedule', 'zero_terminal_snr',
-           'schedule_from_spec', 'subsequence', 'as_timesteps']
+           'cosine_schedule', 'sigmoid_schedule', 'karras_schedule', 'angle_rates', 'angle_schedule', 'as_schedule',
+           'zero_terminal_snr', 'schedule_from_spec', 'subsequence', 'as_timesteps']
 
 # %% ../nbs/api/02_schedule.ipynb #6eb8af6e
 import math
@@ -168,6 +168,28 @@ def karras_schedule(n_steps:int=1000, # T, at least 2
     sigma = torch.linspace(lo**(1/rho), hi**(1/rho), n_steps, dtype=torch.float64)**rho
     return NoiseSchedule(1/(1 + sigma**2), dict(kind="karras", n_steps=n_steps, sigma_min=lo, sigma_max=hi, rho=rho))
 
+# %% ../nbs/api/02_schedule.ipynb #7876f7d1
+def angle_rates(u, # continuous time in [0, 1]: float or tensor
+                min_signal:float=0.02, # signal rate at u = 1
+                max_signal:float=0.95 # signal rate at u = 0
+               )->tuple: # signal rate and noise rate, float64; their squares add up to 1
+    "Return the rates of Keras' continuous-time schedule at time `u` (cosine and sine of an even angle)."
+    hi = check_number("max_signal", max_signal, 1e-6, 1 - 1e-9)
+    lo = check_number("min_signal", min_signal, 1e-6, hi)
+    angle = math.acos(hi) + torch.as_tensor(u, dtype=torch.float64)*(math.acos(lo) - math.acos(hi))
+    return angle.cos(), angle.sin()
+
+def angle_schedule(n_steps:int=1000, # T
+                   min_signal:float=0.02, # signal rate at the last time
+                   max_signal:float=0.95, # signal rate that time 0 would have; the first row is one step later
+                   std:float=1. # of the pixels, if the noise was measured on images of standard deviation 1
+                  )->NoiseSchedule:
+    "Tabulate the angle schedule at u = 1/T, 2/T, ..., 1 (Keras' DDIM)."
+    n_steps, std = check_int("n_steps", n_steps, 1), check_number("std", std, 1e-6)
+    signal, noise = angle_rates(torch.arange(1, n_steps + 1).double()/n_steps, min_signal, max_signal)
+    return NoiseSchedule(signal**2/(signal**2 + (std*noise)**2),
+                         dict(kind="angle", n_steps=n_steps, min_signal=min_signal, max_signal=max_signal, std=std))
+
 # %% ../nbs/api/02_schedule.ipynb #d56379f2
 def as_schedule(schedule # a `NoiseSchedule`, or an object that has one as `.schedule`
                )->NoiseSchedule:
@@ -191,7 +213,7 @@ def zero_terminal_snr(schedule:NoiseSchedule # or an object with `.schedule`, of
 
 # %% ../nbs/api/02_schedule.ipynb #3eaca95c
 _BUILDERS = dict(linear=linear_schedule, scaled_linear=scaled_linear_schedule, cosine=cosine_schedule,
-                 sigmoid=sigmoid_schedule, karras=karras_schedule, table=NoiseSchedule,
+                 sigmoid=sigmoid_schedule, karras=karras_schedule, angle=angle_schedule, table=NoiseSchedule,
                  zero_terminal_snr=lambda of: zero_terminal_snr(schedule_from_spec(of)))
 
 def schedule_from_spec(spec:dict # `schedule.spec`
