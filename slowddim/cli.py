@@ -67,6 +67,7 @@ def run_sample(args:argparse.Namespace # parsed by `make_parser`
 def _build(args): # -> network, schedule and data; the network is as large as the images, rounded up to a power of two
     import torch
 
+    from slowddim.continuous import fit_angle
     from slowddim.data import DATA_NAMES, load_data
     from slowddim.noising import NoisePredictor
     from slowddim.schedule import cosine_schedule, linear_schedule, sigmoid_schedule
@@ -83,10 +84,20 @@ def _build(args): # -> network, schedule and data; the network is as large as th
     else: model = UNet(size, channels, tuple(args.widths), args.n_blocks, patch_size=args.patch_size, image_size=crop)
     if args.schedule == "linear": schedule = linear_schedule(args.n_steps, beta_max=args.beta_max)
     else: schedule = dict(cosine=cosine_schedule, sigmoid=sigmoid_schedule)[args.schedule](args.n_steps)
-    if args.prediction != "eps": model = NoisePredictor(model, schedule, args.prediction)
+    if args.continuous:
+        if args.prediction != "eps": raise ValueError(f"--continuous predicts eps, got --prediction {args.prediction}")
+        model = fit_angle(model, data, size, n_steps=args.n_steps)
+        schedule = model.schedule
+    elif args.prediction != "eps": model = NoisePredictor(model, schedule, args.prediction)
     return model, schedule, data
 
 # %% ../nbs/api/22_cli.ipynb #9d0011c7
+def _continuous_losses(args): # what `train` is told for a run in continuous time
+    from functools import partial
+
+    from slowddim.continuous import angle_loss
+    return dict(loss=angle_loss, track=dict(image_losses=partial(angle_loss, of="image"))) if args.continuous else {}
+
 def run_train(args:argparse.Namespace # parsed by `make_parser`
              )->str: # what to tell the user
     "Train a model and write its folder."
@@ -105,9 +116,9 @@ def run_train(args:argparse.Namespace # parsed by `make_parser`
     log = train(model.to(default_device(args.device)), args.lr, args.epochs, args.bs, opt, schedule, data=data,
                 ema=args.ema, checkpoint=checkpoint, resume=not args.restart, seed=args.seed,
                 precision=args.precision, weighting=args.weighting, flips=args.flips, total_steps=args.total_steps,
-                progress=not args.quiet)
+                progress=not args.quiet, **_continuous_losses(args))
     command = "slowddim train " + shlex.join(args.argv)
-    facts = {k: v for k, v in log.items() if k not in ("losses", "test_losses")}
+    facts = {k: v for k, v in log.items() if k not in ("losses", "test_losses", "image_losses")}
     card = dict(name=out.name, command=command, version=slowddim.__version__,
                 test_loss=log["test_losses"][-1][1] if log["test_losses"] else None, **facts)
     card = save_pretrained(model, schedule, out, card)
@@ -166,6 +177,8 @@ def _add_train(sub):
     p.add_argument("--n-blocks", type=int, default=1, help="residual blocks per level")
     p.add_argument("--patch-size", type=int, default=2, help="pixels folded into channels, per side")
     p.add_argument("--prediction", choices=["eps", "v", "x_0"], default="eps", help="what the network says")
+    p.add_argument("--continuous", action="store_true",
+                   help="train in continuous time as Keras' example does, with mean absolute errors")
     p.add_argument("--weighting", default="eps", help="of the loss over the times: eps, v, x_0 or min_snr")
     p.add_argument("--flips", action="store_true", help="mirror half of the images")
     p.add_argument("--epochs", type=int, default=6, help="passes over the data")

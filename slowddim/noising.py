@@ -186,7 +186,7 @@ class AnglePredictor(Interpreter):
         variance = angle_rates(u, *self.ends)[1]**2
         return model_output(self.net(x, (1000*variance).to(x)), x)
 
-    def forward(self, y:Tensor, t:Tensor)->Tensor: # (B, C, H, W) in pixels at steps `t` (B,) -> noise, shape of `y`
+    def forward(self, y:Tensor, t:Tensor)->Tensor: # (B, C, H, W) in pixels at `t` (B,), also between steps -> noise
         u = (torch.as_tensor(t, device=y.device).expand(len(y)).double() + 1)/self.schedule.n_steps
         signal, noise = (append_dims(v, y.ndim).to(y) for v in angle_rates(u, *self.ends))
         x = (y*(signal**2 + (self.std*noise)**2).sqrt() - signal*self.mean)/self.std

@@ -8,6 +8,9 @@ import pytest
 from PIL import Image
 
 from slowddim.cli import main
+from slowddim.noising import AnglePredictor, NoisePredictor
+from slowddim.pretrained import load_pretrained
+from slowddim.weights import read_json
 
 COMMAND = Path(sys.executable).parent/"slowddim"
 
@@ -99,6 +102,27 @@ def test_bad_input_exits_with_2_and_one_line(args, message, tmp_path, pictures, 
 def test_bad_input_in_a_process_of_its_own(tmp_path):
     done = slowddim("interpolate", "--frames", 1, cwd=tmp_path)
     assert done.returncode == 2 and done.stderr == "slowddim interpolate: frames must be at least 2, got 1\n"
+
+
+def test_train_in_continuous_time_then_sample(tmp_path, capsys):
+    assert main(["train", "--data", "digits", "--widths", "32", "32", "--patch-size", "1", "--total-steps", "8",
+                 "--bs", "64", "--continuous", "--n-steps", "100", "--quiet", "--out", str(tmp_path/"digits")]) == 0
+    assert main(["sample", "--model", str(tmp_path/"digits"), "--n", "3", "--steps", "2", "--quiet",
+                 "--out", str(tmp_path/"d.npz")]) == 0
+    assert np.load(tmp_path/"d.npz")["arr_0"].shape == (3, 8, 8, 1)
+    model, schedule = load_pretrained(str(tmp_path/"digits"))
+    assert isinstance(model, AnglePredictor) and schedule == model.schedule and schedule.n_steps == 100
+    assert 0 < model.std < 1 and len(read_json(tmp_path/"digits"/"log.json")["image_losses"]) >= 1
+
+
+@pytest.mark.parametrize("prediction", ["v", "x_0"])
+def test_train_what_the_network_says_then_sample(prediction, tmp_path):
+    assert main(["train", "--data", "digits", "--widths", "32", "32", "--patch-size", "1", "--total-steps", "3",
+                 "--bs", "64", "--prediction", prediction, "--weighting", "min_snr", "--quiet", "--out", str(tmp_path/"d")]) == 0
+    model, _ = load_pretrained(str(tmp_path/"d"))
+    assert isinstance(model, NoisePredictor) and model.prediction == prediction
+    assert main(["sample", "--model", str(tmp_path/"d"), "--n", "2", "--steps", "2", "--quiet",
+                 "--out", str(tmp_path/"d.npz")]) == 0
 
 
 def test_train_then_sample(tmp_path):
