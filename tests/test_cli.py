@@ -118,7 +118,8 @@ def test_train_in_continuous_time_then_sample(tmp_path, capsys):
 @pytest.mark.parametrize("prediction", ["v", "x_0"])
 def test_train_what_the_network_says_then_sample(prediction, tmp_path):
     assert main(["train", "--data", "digits", "--widths", "32", "32", "--patch-size", "1", "--total-steps", "3",
-                 "--bs", "64", "--prediction", prediction, "--weighting", "min_snr", "--quiet", "--out", str(tmp_path/"d")]) == 0
+                 "--bs", "64", "--prediction", prediction, "--weighting", "min_snr",
+                 "--quiet", "--out", str(tmp_path/"d")]) == 0
     model, _ = load_pretrained(str(tmp_path/"d"))
     assert isinstance(model, NoisePredictor) and model.prediction == prediction
     assert main(["sample", "--model", str(tmp_path/"d"), "--n", "2", "--steps", "2", "--quiet",
