@@ -47,7 +47,7 @@ def run_reconstruct(args:argparse.Namespace # parsed by the `slowddim` command
     import torch
 
     from slowddim.core import crop_images
-    from slowddim.latent import decode, encode, encode_numbers
+    from slowddim.latent import decode, encode, encode_numbers, pixel_errors
     from slowddim.viz import save_grid
     path, tic = _out_path(args, (".png",)), time.perf_counter()
     model, schedule = _open_model(args)
@@ -59,11 +59,9 @@ def run_reconstruct(args:argparse.Namespace # parsed by the `slowddim` command
         again = decode(model, x_T, schedule, args.steps, progress=bar)
     rows = crop_images(torch.cat([x_0, x_T/3, again]), getattr(model.config, "image_size", None)).cpu()
     save_grid(path, rows.clamp(-1, 1), n_cols=len(x_0), scale=args.scale)
-    before, after = rows[:len(x_0)], rows[2*len(x_0):]
-    mse = ((after.double() - before.double())/2).square().mean().item()
+    mse = pixel_errors(rows[:len(x_0)], rows[2*len(x_0):]).mean().item()
     return (f"{len(x_0)} pictures of {name}, {args.steps} steps up and down: per-dimension MSE {mse:.3g} on [0, 1] "
-            f"pixels, "
-            f"{time.perf_counter() - tic:.1f} s -> {path}")
+            f"pixels, {time.perf_counter() - tic:.1f} s -> {path}")
 
 # %% ../nbs/api/21b_commands.ipynb #f6e6d350
 def add_reconstruct(sub # from `argparse.ArgumentParser.add_subparsers`

@@ -16,12 +16,12 @@ import torch
 from fastcore.basics import patch
 from torch import Tensor
 
-from .core import append_dims, check_choice, check_images, check_int, image_generators, model_device
-from .core import model_output, model_shape, randn
+from .core import check_choice, check_images, check_int, image_generators, model_device, model_output
+from .core import model_shape, randn
 from .data import ImageSet
 from .ddim import ddim_sample
 from .noising import AnglePredictor
-from .schedule import angle_rates, angle_schedule
+from .schedule import angle_schedule
 
 # %% ../nbs/api/19_continuous.ipynb #62359170
 @patch
@@ -79,8 +79,8 @@ def angle_loss(model, # an `AnglePredictor`
     check_choice("of", of, ("noise", "image"))
     check_choice("norm", norm, ("l1", "l2"))
     inner = getattr(model, "module", model) # several processes wrap it
-    signal, noise = (append_dims(v, x_0.ndim).to(x_0) for v in angle_rates(u, *inner.ends))
-    y = (signal*x_0 + inner.std*noise*eps)/(signal**2 + (inner.std*noise)**2).sqrt()
+    signal, noise, length = inner.rates(u, x_0)
+    y = (signal*x_0 + inner.std*noise*eps)/length
     error = model_output(model(y, u*inner.schedule.n_steps - 1), y).float() - eps
     if of == "image": error = error*noise/signal
     return error.abs().mean() if norm == "l1" else error.square().mean()

@@ -181,6 +181,11 @@ class AnglePredictor(Interpreter):
         return dict(n_steps=self.schedule.n_steps, min_signal=self.ends[0], max_signal=self.ends[1], mean=self.mean,
                     std=self.std)
 
+    def rates(self, u:Tensor, like:Tensor)->tuple: # times (B,), images (B, C, H, W) -> three columns (B, 1, 1, 1)
+        "Signal and noise rate in images of unit variance, and what pixels with that noise are divided by."
+        signal, noise = (append_dims(v, like.ndim).to(like) for v in angle_rates(u, *self.ends))
+        return signal, noise, (signal**2 + (self.std*noise)**2).sqrt()
+
     def predict(self, x:Tensor, u:Tensor)->Tensor: # (B, C, H, W) of unit variance, times (B,) in [0, 1] -> noise
         "Ask the network in its own language."
         variance = angle_rates(u, *self.ends)[1]**2
@@ -188,6 +193,5 @@ class AnglePredictor(Interpreter):
 
     def forward(self, y:Tensor, t:Tensor)->Tensor: # (B, C, H, W) in pixels at `t` (B,), also between steps -> noise
         u = (torch.as_tensor(t, device=y.device).expand(len(y)).double() + 1)/self.schedule.n_steps
-        signal, noise = (append_dims(v, y.ndim).to(y) for v in angle_rates(u, *self.ends))
-        x = (y*(signal**2 + (self.std*noise)**2).sqrt() - signal*self.mean)/self.std
-        return self.predict(x, u)
+        signal, _, length = self.rates(u, y)
+        return self.predict((y*length - signal*self.mean)/self.std, u)

@@ -1,8 +1,8 @@
 """Table 1 for any model, the course notebook's comparison judged with enough pictures, and time against steps.
 
 Two tables started this library: the paper's, FID by number of steps and dice, and the course notebook's, five samplers compared on 256
-pictures each. Here both are studies that fill themselves, with intervals, for any model that the judge can judge. You need `21_study`; lesson 4 shows
-what came out.
+pictures each. Here both are studies that fill themselves, with intervals, for any model that the judge can judge. You need `21_study`; lesson 4 explains
+the first.
 
 Docs: https://slowddim.github.io/slowddim/api/tables.html.md"""
 
