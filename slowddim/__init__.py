@@ -1,9 +1,10 @@
 """Modules:
 
+- `slowddim.adaptive`: Weigh errors by how busy a picture is, and give busy pictures more steps: as proposed, as it can be meant, and as numerical analysis does it.
 - `slowddim.animate`: A trajectory as a film: a player in the notebook, a GIF, an APNG or a page, without network and within a size budget.
 - `slowddim.classifier`: A small network that knows a shirt from a coat, and 128 numbers by which it tells.
 - `slowddim.cli`: `slowddim sample`, `train`, `fid` and the rest: the library for people who would rather not open Python.
-- `slowddim.commands`: `slowddim reconstruct`, `interpolate`, `animate` and `table`: round trips, walks between pictures, and the studies.
+- `slowddim.commands`: `slowddim reconstruct`, `interpolate` and `animate`: round trips and walks between pictures.
 - `slowddim.continuous`: Keras' DDIM: an angle for time, the noise variance for a clock, images of unit variance, and the same loop as everywhere.
 - `slowddim.core`: Small things every other room stands on: checks with clear errors, seeded noise, pixels, devices.
 - `slowddim.data`: Fashion-MNIST, MNIST, CIFAR-10, scikit-learn's digits or a folder of images, as one tensor of bytes.
@@ -12,13 +13,16 @@
 - `slowddim.distances`: How far are two sets of pictures apart? As far as two clouds of numbers.
 - `slowddim.fid`: A score for a set of pictures that says what it stands on: how many, whose features, which floor.
 - `slowddim.generate`: Any number of images, in any batches, on any number of machines: image `i` is always the same image.
+- `slowddim.judges`: Eyes for digits and for airplanes: a reader of MNIST, and the main components of real pictures.
 - `slowddim.latent`: Noise as a code: encode an image, decode it again, walk from one image to another.
 - `slowddim.noising`: The algebra between a clean image, a noisy one and the noise: four lines, every direction, no loop.
 - `slowddim.ode`: The same trajectory as a curve: Euler, Adams-Bashforth, Heun and DPM-Solver++ are other numbers for the one loop.
 - `slowddim.oracle`: Noise predictors that are exactly right, so that samplers can be tested without training anything.
+- `slowddim.presets`: Data, network, schedule and training under one name: the systems of the sources, ready to train.
 - `slowddim.pretrained`: A trained network and its noise schedule by name, from a folder or from the hub, with a card that says what it is.
 - `slowddim.schedule`: How much of the image is left at each time, and which times a sampler visits.
 - `slowddim.schedulers`: Our steps in `diffusers`' clothes: schedulers that drop into its pipelines, and a loop that takes anybody's.
+- `slowddim.studies`: `slowddim table`: every study of the course, for any model, row by row, from the shell.
 - `slowddim.study`: Tables that fill themselves, row by row, on disk: reconstruction, solvers, consistency.
 - `slowddim.tables`: Table 1 for any model, the course notebook's comparison judged with enough pictures, and time against steps.
 - `slowddim.train`: Show the network a noisy image, ask for the noise, and do it again for hours without losing anything on the way.

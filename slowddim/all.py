@@ -26,8 +26,11 @@ from slowddim.generate import *
 from slowddim.schedulers import *
 from slowddim.train import *
 from slowddim.continuous import *
+from slowddim.presets import *
+from slowddim.adaptive import *
 from slowddim.classifier import *
 from slowddim.distances import *
 from slowddim.fid import *
+from slowddim.judges import *
 from slowddim.study import *
 from slowddim.tables import *

@@ -15,8 +15,9 @@ ROOMS = dict(core="", weights="core", schedule="core", noising="schedule", oracl
              latent="ode", data="core", viz="core", animate="viz", unet="core", pretrained="weights noising unet",
              generate="latent pretrained", schedulers="ddim pretrained", train="data ddpm unet weights",
              classifier="data weights",
-             distances="core", fid="classifier distances", continuous="train generate", adaptive="train ode")
-for room in ("study", "tables", "commands", "cli", "all"): ROOMS[room] = " ".join(ROOMS)
+             distances="core", fid="classifier distances", judges="fid", continuous="train generate",
+             presets="continuous", adaptive="train ode")
+for room in ("study", "tables", "commands", "studies", "cli", "all"): ROOMS[room] = " ".join(ROOMS)
 SAMPLERS = ("schedule", "noising", "oracle", "ddpm", "ddim", "ode", "latent")
 
 

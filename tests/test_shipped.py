@@ -46,4 +46,4 @@ def test_all_offers_what_lessons_need(root):
     modules = [n.module for n in nodes if isinstance(n, ast.ImportFrom)]
     starred = {m.split(".")[1] for m in modules if m.startswith("slowddim.")}
     assert starred == {p.stem for p in (root/"slowddim").glob("*.py")} - {"__init__", "_modidx", "all", "cli",
-                                                                             "commands"}
+                                                                             "commands", "studies"}

@@ -6,7 +6,7 @@ import pytest
 import torch
 from conftest import needs_data
 
-from slowddim.commands import TABLES
+from slowddim.studies import TABLES
 from slowddim.data import load_data
 from slowddim.generate import DEFAULT_SOLVER
 from slowddim.oracle import GaussianOracle

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from slowddim.cli import make_parser, run_train
+from slowddim.cli import parse_args, run_train
 from slowddim.core import default_device
 from slowddim.fid import ImageEval
 from slowddim.generate import sample_images
@@ -47,9 +47,7 @@ def train_once(args, folder, **changes):
     "Run `slowddim train` with these arguments and return its log."
     line = ["train", *shlex.split(COMMON), *shlex.split(args), "--out", str(folder), "--quiet"]
     for option, value in changes.items(): line += [f"--{option}", str(value)]
-    parsed = make_parser().parse_args(line)
-    parsed.argv = line[1:]
-    print(run_train(parsed), flush=True)
+    print(run_train(parse_args(line)), flush=True)
     return read_json(folder/"log.json")
 
 

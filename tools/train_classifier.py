@@ -1,9 +1,11 @@
-"""Train the Fashion-MNIST classifier that every score stands on, from a seed, and check it on the 10,000 test images.
+"""Train a classifier from a seed and check it on the 10,000 test images.
 
-Needs the data set. Writes slowddim/weights_data/fashion_mnist_classifier and results/classifier.json; resumes if it was
+The Fashion-MNIST one, on whose features every score stands, goes to slowddim/weights_data and results/classifier.json;
+the small reader of MNIST digits goes to models and results/digit_classifier.json. Needs the data set; resumes if it was
 cut off.
-Run: python tools/train_classifier.py            train, then check
-     python tools/train_classifier.py --check    only count right answers and score real pictures again
+Run: python tools/train_classifier.py                 train, then check
+     python tools/train_classifier.py --check         only count right answers and score real pictures again
+     python tools/train_classifier.py --data mnist    the same for digits
 """
 import argparse
 import sys
@@ -16,16 +18,22 @@ import torch
 from slowddim.classifier import Classifier, accuracy, load_classifier, save_classifier, train_classifier
 from slowddim.data import load_data
 from slowddim.fid import REFERENCE_FILE, ImageEval, make_reference, reference_key
+from slowddim.judges import DigitEval
 from slowddim.weights import load_tensors, machine_facts, save_tensors, write_json
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT/"slowddim"/"weights_data"/"fashion_mnist_classifier"
+READER = ROOT/"models"/"mnist_classifier"
 COMMAND = "python tools/train_classifier.py"
+KINDS = dict(fashion_mnist=dict(folder=FOLDER, out="classifier", command=COMMAND, widths=(32, 64, 128, 128), epochs=12,
+                                how={}),
+             mnist=dict(folder=READER, out="digit_classifier", command=f"{COMMAND} --data mnist",
+                        widths=(16, 32, 64, 64), epochs=2, how=dict(flips=False, label_smoothing=0., strangers=True)))
 
 
-def check(test)->dict: # what the shipped file answers, class by class
+def check(test, folder)->dict: # what the shipped file answers, class by class
     "Count right answers of the stored, half-precision weights."
-    model = load_classifier(FOLDER)
+    model = load_classifier(folder)
     per_class = {}
     for k, name in enumerate(test.classes):
         mine = replace(test, images=test.images[test.labels == k], labels=test.labels[test.labels == k])
@@ -49,29 +57,31 @@ def floors()->dict: # what real pictures score against real pictures
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--check", action="store_true", help="train nothing, count again")
-    p.add_argument("--epochs", type=int, default=12)
+    p.add_argument("--data", choices=KINDS, default="fashion_mnist")
+    p.add_argument("--epochs", type=int, default=None, help="default 12, for digits 2")
     p.add_argument("--bs", type=int, default=128)
     p.add_argument("--lr", type=float, default=4e-3)
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--checkpoint", default="classifier_run.safetensors",
                    help="file to write after each epoch and resume from")
     args = p.parse_args()
-    test = load_data("fashion_mnist", "test")
+    kind, test = KINDS[args.data], load_data(args.data, "test")
     if not args.check:
         torch.manual_seed(args.seed)
-        model, tic = Classifier(), time.perf_counter()
-        log = train_classifier(model, load_data("fashion_mnist"), test, n_epochs=args.epochs, bs=args.bs, lr=args.lr,
-                               seed=args.seed, checkpoint=args.checkpoint)
-        card = dict(name="fashion_mnist_classifier", data="fashion_mnist", command=COMMAND,
-                    seconds=round(time.perf_counter() - tic),
-                    **log, classes=list(test.classes))
-        save_classifier(model, FOLDER, card)
+        model, tic = Classifier(kind["widths"]), time.perf_counter()
+        log = train_classifier(model, load_data(args.data), test, n_epochs=args.epochs or kind["epochs"], bs=args.bs,
+                               lr=args.lr, seed=args.seed, checkpoint=args.checkpoint, **kind["how"])
+        card = dict(name=kind["folder"].name, data=args.data, command=kind["command"],
+                    seconds=round(time.perf_counter() - tic), **log, classes=list(test.classes))
+        save_classifier(model, kind["folder"], card)
         Path(args.checkpoint).unlink(missing_ok=True)
-    facts = check(test)
-    write_reference(test)
-    facts |= dict(command=COMMAND, check=f"{COMMAND} --check", floor=floors())
+    facts = check(test, kind["folder"]) | dict(command=kind["command"], check=f"{kind['command']} --check")
+    if args.data == "fashion_mnist":
+        write_reference(test)
+        facts |= dict(floor=floors())
+    else: facts |= dict(reads=DigitEval.mnist().read(test.images))
     facts |= dict(machine=machine_facts(torch.device("cpu")))
-    write_json(ROOT/"results"/"classifier.json", facts)
+    write_json(ROOT/"results"/f"{kind['out']}.json", facts)
     print(f"{facts['accuracy']:.2%} of {facts['n_test']:,} test images, digest {facts['digest']}")
 
 
