@@ -32,6 +32,8 @@ RECIPES = { # what `slowddim train` is told besides COMMON
     "x_0 min-snr": "--prediction x_0 --weighting min_snr",
     "cosine": "--schedule cosine",
     "v cosine": "--prediction v --schedule cosine",
+    "v cosine, v weighting": "--prediction v --schedule cosine --weighting v",
+    "continuous": "--continuous",
     "sigmoid": "--schedule sigmoid",
     "batch 128": "--bs 128 --lr 2e-3",
     "long average": "--ema 0.9995",
