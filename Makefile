@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 METADATA := settings.ini setup.py pyproject.toml
 
-.PHONY: sample test export check notebooks pytest lint weights models figures readme results results-quick tables clean
+.PHONY: sample test export check notebooks pytest lint weights models figures readme results results-quick tables tables-models clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV) || (rm -rf $(VENV); exit 1)
@@ -56,7 +56,7 @@ weights: $(VENV)/.installed-dev ## train the shipped model again (over an hour o
 figures: $(VENV)/.installed-dev ## the pictures of the front page
 	@$(BIN)/python tools/figures.py
 
-results: weights models figures tables ## every number and picture behind the pages
+results: weights models figures tables tables-models ## every number and picture behind the pages
 	@$(BIN)/python tools/train_classifier.py
 	@$(BIN)/python benchmarks/sample_10k.py
 	@$(BIN)/python benchmarks/score_10k.py
@@ -73,17 +73,19 @@ tables: $(VENV)/.installed-dev ## the studies (many hours on two cores; rows tha
 	@$(BIN)/slowddim table steps
 	@$(BIN)/slowddim table eta --spacings leading trailing
 	@$(BIN)/slowddim table source
-	@$(BIN)/slowddim table pixels --model cifar10_airplane --steps 5 10 20 --solvers ddim dpmpp_2m
-	@$(BIN)/slowddim table pixels --model cifar10_airplane --steps 50 --solvers dpmpp_2m
-	@$(BIN)/slowddim table pixels --model cifar10_airplane --steps 20 100 --solvers ddim --etas 1
 	@$(BIN)/slowddim table solvers --model fashion_mnist_continuous --n 2048 --steps 5 10 20 50 --solvers ddim
 	@$(BIN)/slowddim table solvers --model fashion_mnist_continuous --n 2048 --steps 10 20 --solvers dpmpp_2m
-	@$(BIN)/slowddim table reconstruction --model cifar10_airplane --n 50 --n-large 10 --ways paper-0 last-1
 	@$(BIN)/slowddim table adaptive
-	@$(BIN)/slowddim table digits --model mnist --solvers ddim dpmpp_2m
-	@$(BIN)/slowddim table time --model mnist --n 4
-	@$(BIN)/slowddim table time --model cifar10_airplane --n 4
 	@$(BIN)/python tools/ablate_complexity.py
+
+tables-models: models ## the studies of the digits and the airplanes, which are trained first
+	@$(BIN)/slowddim table pixels --model models/cifar10_airplane --steps 5 10 20 --solvers ddim dpmpp_2m
+	@$(BIN)/slowddim table pixels --model models/cifar10_airplane --steps 50 --solvers dpmpp_2m
+	@$(BIN)/slowddim table pixels --model models/cifar10_airplane --steps 20 100 --solvers ddim --etas 1
+	@$(BIN)/slowddim table reconstruction --model models/cifar10_airplane --n 50 --n-large 10 --ways paper-0 last-1
+	@$(BIN)/slowddim table digits --model models/mnist --solvers ddim dpmpp_2m
+	@$(BIN)/slowddim table time --model models/mnist --n 4
+	@$(BIN)/slowddim table time --model models/cifar10_airplane --n 4
 
 results-quick: $(VENV)/.installed-dev ## small versions of the studies in results/quick (minutes)
 	@$(BIN)/slowddim table time --steps 5 10 20 40 --n 8 --out results/quick/time.json

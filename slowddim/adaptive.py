@@ -1,7 +1,7 @@
 """Weigh errors by how busy a picture is, and give busy pictures more steps: as proposed, as it can be meant, and as numerical analysis does it.
 
 One of the sources, the README of an adaptive DDIM, has an idea: pictures differ in *complexity*, so let training look harder, and sampling step smaller, where a picture is complex. As printed, the formula cannot do that; this room shows why, repairs it, and sets beside it what textbooks on
-differential equations do instead, a step size that follows the estimated error. Which of them is worth its calls is measured in lesson 9. You need `07_ode` and `16_train`.
+differential equations do instead, a step size that follows the estimated error. Which of them is worth its calls, `slowddim table adaptive` measures. You need `07_ode` and `16_train`.
 
 Docs: https://slowddim.github.io/slowddim/api/adaptive.html.md"""
 

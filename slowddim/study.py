@@ -11,7 +11,7 @@ Docs: https://slowddim.github.io/slowddim/api/study.html.md"""
 
 # %% auto #0
 __all__ = ['SAMPLING', 'fill_table', 'read_results', 'table_rows', 'mean_and_interval', 'reconstruction_cells',
-           'measure_reconstruction', 'who_and_what', 'solver_cells', 'measure_fid', 'consistency_cells',
+           'measure_reconstruction', 'who_and_what', 'solver_cells', 'sample_cell', 'measure_fid', 'consistency_cells',
            'measure_consistency']
 
 # %% ../nbs/api/21_study.ipynb #3164efaa
@@ -131,6 +131,16 @@ def solver_cells(model, # has `.card` with its digest
 
 SAMPLING = ("solver", "spacing", "eta", "seed", "variance", "clip") # what `sample_images` is told
 
+def sample_cell(model, # `model(x, t)` predicting noise
+                schedule:NoiseSchedule, # its schedule
+                cell:dict, # n, S, and what else `SAMPLING` names
+                progress:bool=False # show a bar
+               )->torch.Tensor: # uint8 (n, H, W, C)
+    "Draw the pictures that a row is about."
+    how = {k: cell[k] for k in SAMPLING if k in cell}
+    return sample_images(model, schedule, cell["n"], cell["S"], progress=progress, **how)
+
+# %% ../nbs/api/21_study.ipynb #5bcdc938
 def measure_fid(model, # `model(x, t)` predicting noise
                 schedule:NoiseSchedule, # its schedule
                 judge:ImageEval, # scores the pictures
@@ -138,8 +148,8 @@ def measure_fid(model, # `model(x, t)` predicting noise
                 progress:bool=False # show a bar
                )->dict: # fid, excess, kid, precision, recall, calls, seconds
     "Sample and score one setting."
-    tic, how = time.perf_counter(), {k: cell[k] for k in SAMPLING if k in cell}
-    x = sample_images(model, schedule, cell["n"], cell["S"], progress=progress, **how)
+    tic = time.perf_counter()
+    x = sample_cell(model, schedule, cell, progress)
     sampled = time.perf_counter() - tic
     features = judge.features(x)
     fid, kid, (precision, recall) = judge.fid(features), judge.kid(features), judge.precision_recall(features)

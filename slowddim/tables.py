@@ -26,13 +26,12 @@ from .core import check_choice, check_int, check_number, image_generators, model
 from .core import progress_bar, randn, seeded_generator
 from .ddim import ddim_sample, sample
 from .fid import ImageEval
-from .generate import sample_images
 from .judges import DigitEval, PixelEval
 from .ode import ode_sample
 from .pretrained import schedule_to_diffusers
 from .schedule import NoiseSchedule, SPACINGS
 from .schedulers import DiffusersStyleDDIM, diffusers_sample
-from .study import SAMPLING, mean_and_interval, who_and_what
+from .study import mean_and_interval, sample_cell, who_and_what
 
 # %% ../nbs/api/21a_tables.ipynb #9401b606
 def eta_cells(model, # has `.card` with its digest
@@ -156,8 +155,7 @@ def measure_digits(model, # `model(x, t)` predicting noise
                    progress:bool=False # show a bar
                   )->dict: # readable, counts, mean_confidence, confidence
     "Sample digits and read them."
-    how = {k: cell[k] for k in SAMPLING if k in cell}
-    return reader.read(sample_images(model, schedule, cell["n"], cell["S"], progress=progress, **how))
+    return reader.read(sample_cell(model, schedule, cell, progress))
 
 def measure_pixels(model, # `model(x, t)` predicting noise
                    schedule:NoiseSchedule, # its schedule
@@ -166,8 +164,7 @@ def measure_pixels(model, # `model(x, t)` predicting noise
                    progress:bool=False # show a bar
                   )->dict: # frechet, excess, and `PixelEval.compare` of samples and of as many real test pictures
     "Sample colour pictures and score them by their main components."
-    how = {k: cell[k] for k in SAMPLING if k in cell}
-    features = judge.features(sample_images(model, schedule, cell["n"], cell["S"], progress=progress, **how))
+    features = judge.features(sample_cell(model, schedule, cell, progress))
     score = judge.fid(features)
     return dict(frechet=score.facts(), excess=score.excess, **judge.compare(features),
                 real=judge.compare(judge.held_out[:cell["n"]]))
