@@ -37,8 +37,8 @@ def literal_complexity(x:Tensor # images (B, C, H, W)
 
 def literal_step_size(c:Tensor, # from `literal_complexity`
                       base:float=1., # step where the complexity is 1
-                      smallest:float=1., # bounds of the result
-                      largest:float=50.
+                      smallest:float=1., # bounds of the result,
+                      largest:float=50. # both in table steps
                      )->Tensor: # same shape
     "Compute the step size as the adaptive variant's README prints it."
     return (check_number("base", base, 0)/c).clamp(smallest, largest)
@@ -168,5 +168,6 @@ def embedded_sample(model, # `model(x, t)` predicting noise
         fine = (error <= tol) | (t - t_prev <= 1)
         run.arrive(ids[fine], euler[fine], t_prev[fine])
         for i in ids[fine].tolist(): known.pop(i)
-        dt[ids] = ((t - t_prev)*(0.9*(tol/error.clamp(min=1e-12)).sqrt()).clamp(0.3, 3.)).float()
+        wish = (t - t_prev)*(0.9*(tol/error.clamp(min=1e-12)).sqrt()).clamp(0.3, 3.)
+        dt[ids] = torch.where(fine, wish, wish.minimum(t - t_prev - 1)).float() # a step is never repeated as it was
     return run.output()

@@ -106,7 +106,8 @@ class Film:
 
     _repr_html_ = to_html
 
-    def to_bytes(self, kind:str)->bytes: # "gif", "apng" or "html"
+    def to_bytes(self, kind:str # "gif", "apng" or "html"
+                )->bytes: # what the file contains
         "Return the film as the bytes of a file."
         if check_choice("kind", kind, ("gif", "apng", "html")) == "html":
             return f"<!doctype html><meta charset=utf-8><title>slowddim</title>{self.to_html()}".encode()
@@ -115,7 +116,8 @@ class Film:
                             append_images=self.frames[1:], duration=durations)
         return _within(buffer.getvalue(), self.max_mb)
 
-    def save(self, path)->Path: # .gif, .apng, .png or .html
+    def save(self, path # a file name that ends in .gif, .apng, .png or .html
+            )->Path: # the file
         "Write the film; the ending decides the format."
         path = Path(path)
         kind = {".gif": "gif", ".apng": "apng", ".png": "apng", ".html": "html"}.get(path.suffix.lower())

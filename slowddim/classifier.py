@@ -28,7 +28,11 @@ from .weights import read_model_folder, save_model_folder, step_index, weights_d
 # %% ../nbs/api/17_classifier.ipynb #e7e3cb55
 class Block(nn.Module):
     "Two convolutions and a shortcut; halves the picture if `stride` is 2."
-    def __init__(self, n_in:int, n_out:int, stride:int=1):
+    def __init__(self,
+                 n_in:int, # channels that come in
+                 n_out:int, # channels that go out
+                 stride:int=1 # 2 halves height and width
+                ):
         super().__init__()
         self.conv1 = nn.Conv2d(n_in, n_out, 3, stride, padding=1, bias=False)
         self.conv2 = nn.Conv2d(n_out, n_out, 3, padding=1, bias=False)
@@ -36,7 +40,10 @@ class Block(nn.Module):
         self.shortcut = nn.Conv2d(n_in, n_out, 1, bias=False) if n_in != n_out else nn.Identity()
         self.pool = nn.AvgPool2d(stride, ceil_mode=True) if stride > 1 else nn.Identity()
 
-    def forward(self, x:Tensor)->Tensor: # (B, n_in, H, W) -> (B, n_out, H/stride, W/stride)
+    def forward(self,
+                x:Tensor # (B, n_in, H, W)
+               )->Tensor: # (B, n_out, H/stride, W/stride)
+        "Add what two convolutions find to the (perhaps halved) input."
         h = self.norm2(self.conv2(F.relu(self.norm1(self.conv1(x)))))
         return F.relu(h + self.shortcut(self.pool(x)))
 
@@ -56,11 +63,16 @@ class Classifier(nn.Module):
         self.blocks = nn.Sequential(*[Block(a, b, 1 + (i > 0)) for i, (a, b) in enumerate(pairs)])
         self.head = nn.Linear(widths[-1], n_classes)
 
-    def features(self, x:Tensor)->Tensor: # (B, 1, 28 or 32, 28 or 32) in [-1, 1] -> (B, 128)
+    def features(self,
+                 x:Tensor # pictures (B, 1, 28 or 32, 28 or 32) in [-1, 1]
+                )->Tensor: # (B, 128)
         "Describe pictures by what tells garments apart; float32."
         return self.blocks(self.stem(crop_images(x, self.config["image_size"]))).mean((2, 3))
 
-    def forward(self, x:Tensor)->Tensor: # (B, 1, 28 or 32, 28 or 32) in [-1, 1] -> (B, n_classes) scores
+    def forward(self,
+                x:Tensor # pictures (B, 1, 28 or 32, 28 or 32) in [-1, 1]
+               )->Tensor: # (B, n_classes) scores, before the softmax
+        "Say how much each picture looks like each class."
         return self.head(self.features(x))
 
 # %% ../nbs/api/17_classifier.ipynb #93f50e57

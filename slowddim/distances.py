@@ -49,7 +49,9 @@ class FeatureStats:
     total: Tensor|None = None # (d,) sum of the points minus n times `centre`
     squares: Tensor|None = None # (d, d) sum of outer products about `centre`
 
-    def update(self, x:Tensor)->"FeatureStats": # (B, d)
+    def update(self,
+               x:Tensor # more points (B, d)
+              )->"FeatureStats": # itself
         "Take in a batch."
         x = x.double()
         if self.centre is None:

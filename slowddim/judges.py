@@ -66,7 +66,9 @@ class PixelFeatures:
         self.explained = (values.flip(0)[:n_features].sum()/values.sum()).item()
         self.shape, self.digest = tuple(real.images.shape[1:]), f"pca{n_features}-{reference_key(real, 'pixels')[:6]}"
 
-    def features(self, x:Tensor)->Tensor: # (N, C, H, W) in [-1, 1] -> (N, d) float64
+    def features(self,
+                 x:Tensor # pictures (N, C, H, W) in [-1, 1]
+                )->Tensor: # (N, d) float64
         "Describe pictures by what real ones differ in."
         return (x.flatten(1).double() - self.centre) @ self.components
 
@@ -100,7 +102,10 @@ class PixelEval(ImageEval):
         held = model.features(to_unit(held_out.images))
         super().__init__(model, dict(mean=mean, cov=cov, held_out=held))
 
-    def features(self, x:Tensor, progress:bool=False)->Tensor: # (N, d); `progress` is not used
+    def features(self,
+                 x:Tensor, # pictures as `as_colour_pictures` takes them, or features already
+                 progress:bool=False # not used: it is quick
+                )->Tensor: # (N, d)
         "Check and describe pictures, see `as_colour_pictures`."
         if isinstance(x, Tensor) and x.ndim == 2 and x.shape[1] == len(self.mean): return x
         return self.model.features(as_colour_pictures(x, self.model.shape))

@@ -156,7 +156,11 @@ class NoisePredictor(Interpreter):
         self.prediction = check_choice("prediction", prediction, PREDICTIONS)
         self.net, self.schedule = net, as_schedule(schedule)
 
-    def forward(self, x:Tensor, t)->Tensor: # (B, C, H, W), int or (B,) -> predicted noise, shape of `x`
+    def forward(self,
+                x:Tensor, # noisy images (B, C, H, W)
+                t # time, int or (B,)
+               )->Tensor: # predicted noise, shape of `x`
+        "Ask the network and turn its answer into noise."
         return to_eps(model_output(self.net(x, t), x), x, t, self.schedule, self.prediction)
 
 # %% ../nbs/api/03_noising.ipynb #98b92c64
@@ -191,7 +195,11 @@ class AnglePredictor(Interpreter):
         variance = angle_rates(u, *self.ends)[1]**2
         return model_output(self.net(x, (1000*variance).to(x)), x)
 
-    def forward(self, y:Tensor, t:Tensor)->Tensor: # (B, C, H, W) in pixels at `t` (B,), also between steps -> noise
+    def forward(self,
+                y:Tensor, # noisy images (B, C, H, W) in pixels
+                t:Tensor # time (B,), also between steps
+               )->Tensor: # predicted noise, shape of `y`
+        "Ask the network in its own units."
         u = (torch.as_tensor(t, device=y.device).expand(len(y)).double() + 1)/self.schedule.n_steps
         signal, _, length = self.rates(u, y)
         return self.predict((y*length - signal*self.mean)/self.std, u)

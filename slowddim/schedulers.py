@@ -169,7 +169,10 @@ def step(self:DiffusersStyleDDIM,
 
 # %% ../nbs/api/15_schedulers.ipynb #3fec94ed
 @patch
-def scale_model_input(self:DiffusersStyleDDIM, sample:Tensor, timestep=None)->Tensor:
+def scale_model_input(self:DiffusersStyleDDIM,
+                      sample:Tensor, # noisy images (B, C, H, W)
+                      timestep=None # not used
+                     )->Tensor: # the same
     "Return `sample` itself: this family's networks see the noisy image as it is."
     return sample
 

@@ -138,14 +138,16 @@ class Training:
     "The moving parts of a run."
     model: nn.Module # being trained
     average: nn.Module|None # its exponential moving average
-    opt: torch.optim.Optimizer
+    opt: torch.optim.Optimizer # with its moments
     settings: dict # what must agree for a resumed run
     step: int = 0 # optimiser steps taken
     seconds: float = 0. # time spent, over all resumed parts
     log: dict = field(default_factory=lambda: dict(losses=[], test_losses=[])) # [[images seen, loss], ...]
     pending: list = field(default_factory=list) # losses not yet averaged into the log
 
-    def save(self, path)->Path: # one safetensors file, written atomically
+    def save(self,
+             path # file to write
+            )->Path: # one safetensors file, written atomically
         "Write everything needed to go on."
         tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
         if self.average is not None: tensors |= {f"average.{k}": v for k, v in self.average.state_dict().items()}
@@ -154,7 +156,9 @@ class Training:
         kept = ("settings", "step", "seconds", "log", "pending")
         return save_tensors(path, tensors, {k: getattr(self, k) for k in kept})
 
-    def load(self, path)->None: # a file written by `save` with the same settings
+    def load(self,
+             path # a file written by `save` with the same settings
+            )->None:
         "Go on where a file stopped; a `ValueError` names the settings that differ."
         tensors, facts = load_tensors(path)
         old = facts.get("settings", {})
@@ -182,7 +186,7 @@ def shipped_names()->list[str]: # e.g. ["fashion_mnist"]
     return sorted(p.parent.name for p in weights_dir().glob(f"*/{MODEL_FILE}"))
 
 # %% ../nbs/api/01_weights.ipynb #501ea48e
-REPOSITORY_MODELS = ("fashion_mnist_continuous",)
+REPOSITORY_MODELS = ("cifar10_airplane", "fashion_mnist_continuous")
 
 def repository_dir()->Path: # `models`; an installed package has none
     "Return the folder of the models that come with a clone of the repository."
