@@ -1,0 +1,82 @@
+"What nbdev does to each page of the docs besides its own processing: `doc_procs` in pyproject.toml."
+import ast
+import os
+import re
+from pathlib import Path
+
+from fastcore.nbio import mk_cell
+from nbdev.config import get_config
+from nbdev.process import Processor
+
+ROOM = re.compile(r"`(?:nbs/)?(?:api/|lessons/)?(\d\d[a-z]?_\w+?)(?:\.ipynb)?`(?!\])") # a page by its file's name
+
+
+def pages()->dict: # name without ending -> path from the notebooks' folder
+    "List the numbered pages."
+    root = get_config().nbs_path
+    return {p.stem: p.relative_to(root) for p in sorted(root.glob("*/*.ipynb"))}
+
+
+def folder(nb)->Path: # from the notebooks' folder
+    "Name the folder of a page."
+    return Path(nb.path_).resolve().relative_to(get_config().nbs_path.resolve()).parent
+
+
+class drop_noise(Processor):
+    "Drop run times, which hide API headings from \"On this page\", and directives in prose."
+    def cell(self, cell):
+        "Clean one cell."
+        cell.get("metadata", {}).pop("execution", None)
+        if cell.cell_type == "markdown": cell.source = re.sub(r"\A(#\|.*\n)+", "", cell.source)
+
+
+class link_here(Processor):
+    "Link pages named by their files, and make links to this site's own address relative."
+    def begin(self):
+        "Find out where the page lies."
+        cfg = get_config()
+        self.folder, self.site, self.pages = folder(self.nb), f"{cfg.doc_host}{cfg.doc_baseurl}/", pages()
+
+    def to(self, path)->str: # relative
+        "Find the way from this page to another."
+        return Path(os.path.relpath(path, self.folder)).as_posix()
+
+    def link(self, md:str)->str:
+        "Link one piece of Markdown, leaving fenced code alone."
+        def page(m): return f"[`{m[1]}`]({self.to(self.pages[m[1]])})" if m[1] in self.pages else m[0]
+        def here(m): return f"]({self.to(m[1])}{m[2] or ''})"
+        parts = re.split(r"(?ms)(^```.*?^```)", md)
+        for i in range(0, len(parts), 2):
+            parts[i] = re.sub(rf"\]\({re.escape(self.site)}([^)#]*)(#[^)]*)?\)", here, ROOM.sub(page, parts[i]))
+        return "".join(parts)
+
+    def cell(self, cell):
+        "Link one cell and its Markdown outputs."
+        if cell.cell_type == "markdown": cell.source = self.link(cell.source)
+        for out in cell.get("outputs", []):
+            md = out.get("data", {}).get("text/markdown")
+            if md: out["data"]["text/markdown"] = self.link("".join(md))
+
+
+def constants(cell)->list: # (name, source)
+    "List the public constants that an exported cell sets."
+    if cell.cell_type != "code" or "export" not in cell.directives_: return []
+    return [(t.id, ast.unparse(node)) for node in ast.parse(cell.source).body if isinstance(node, ast.Assign)
+            for t in node.targets if isinstance(t, ast.Name) and not t.id.startswith("_")]
+
+
+class show_constants(Processor):
+    "Give each exported constant an entry, as nbdev gives functions and classes."
+    def __init__(self, nb):
+        super().__init__(nb)
+        self.order = list(nb.cells) # as they are now, before nbdev drops the exported ones
+        self.found = [(i, *c) for i, cell in enumerate(nb.cells) for c in constants(cell)]
+
+    def begin(self):
+        "Put each entry before the cell that followed its own."
+        for i, name, source in reversed(self.found):
+            after = next((c for c in self.order[i + 1:] if any(c is o for o in self.nb.cells)), None)
+            place = next((k for k, c in enumerate(self.nb.cells) if c is after), len(self.nb.cells))
+            text = f"---\n\n### {name}\n\n```python\n{source}\n```"
+            self.nb.cells.insert(place, mk_cell(text, "markdown"))
+            self.nb.cells[place].directives_ = {}
