@@ -1,4 +1,4 @@
-"Make the pictures of the front page: the sample grid and the loss curve."
+"Make the pictures of the front page: the sample grid, the film of garments forming, and the loss curve."
 import subprocess
 import sys
 from pathlib import Path
@@ -10,11 +10,12 @@ ROOT = Path(__file__).parent.parent
 
 
 def main():
-    "Sample 64 garments and plot the training log in results/."
+    "Sample garments and plot the training log in results/."
     images = ROOT/"nbs"/"images"
     images.mkdir(exist_ok=True)
-    subprocess.run([Path(sys.executable).parent/"slowddim", "sample", "--n", "64", "--steps", "20", "--seed", "0",
-                    "--out", images/"samples.png"], check=True)
+    for n, name in (("64", "samples.png"), ("8", "forming.gif")):
+        subprocess.run([Path(sys.executable).parent/"slowddim", "sample", "--n", n, "--steps", "20", "--seed", "0",
+                        "--out", images/name], check=True)
     plot_losses(read_json(ROOT/"results"/"train_fashion_mnist.json")).savefig(images/"loss.png", dpi=100)
 
 

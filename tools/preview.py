@@ -104,7 +104,7 @@ class Site:
     def pandoc(self, text:str, variables:dict)->str: # Markdown; template variables
         "Convert one page."
         args = ["--template", str(THEME/"page.html"), "--lua-filter", str(THEME/"callouts.lua"), "--mathml", "--toc",
-                "--toc-depth", str(self.html["toc-depth"]), "--wrap", "none", "--standalone"]
+                "--toc-depth", str(self.html["toc-depth"]), "--wrap", "none", "--columns", "9999", "--standalone"]
         for name, value in variables.items(): args += ["-V", f"{name}={value}"]
         return pypandoc.convert_text(text, "html5", format=FORMAT, extra_args=args)
 

@@ -6,7 +6,7 @@ from nbformat import read
 
 ROOT = Path(__file__).parent.parent
 NBS = ROOT/"nbs"
-FIRST, LAST = ["index"], ["results", "engineers", "notation", "glossary", "bibliography", "changelog"]
+LAST = ["results", "engineers", "notation", "glossary", "bibliography", "changelog"]
 GROUPS = {"00": "Foundations", "02": "Schedules and samplers", "09": "Pictures in and out", "12": "Networks and training",
           "17": "Scores", "19": "Variants", "21": "Studies and commands"} # number of the group's first notebook
 
@@ -40,7 +40,7 @@ def library()->list[dict]:
 def sidebar()->dict:
     "Order all pages."
     lessons = [entry(p, f"{int(p.name[:2])}. ") for p in sorted((NBS/"lessons").glob("*.ipynb"))]
-    contents = [*map(page, FIRST), dict(section="Lessons", contents=lessons),
+    contents = [page("index") | dict(text="Overview"), dict(section="Lessons", contents=lessons),
                 dict(section="Library", href="library.ipynb", contents=library()), *map(page, LAST)]
     return dict(website=dict(sidebar=dict(contents=contents)))
 
