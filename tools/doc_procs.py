@@ -2,6 +2,7 @@
 import ast
 import os
 import re
+from functools import lru_cache
 from pathlib import Path
 
 from fastcore.nbio import mk_cell
@@ -30,6 +31,20 @@ class drop_noise(Processor):
         if cell.cell_type == "markdown": cell.source = re.sub(r"\A(#\|.*\n)+", "", cell.source)
 
 
+@lru_cache
+def own_methods(page:str)->set: # page of a module, from the site's top
+    "List `class.method` of the methods that stand in their class: they have no entry of their own."
+    file = get_config().lib_path/f"{Path(page).stem}.py"
+    tree = ast.parse(file.read_text("utf-8")) if file.is_file() else ast.Module([], [])
+    return {f"{c.name}.{f.name}".lower() for c in tree.body if isinstance(c, ast.ClassDef)
+            for f in c.body if isinstance(f, ast.FunctionDef)}
+
+
+def shown_at(page:str, anchor:str)->str:
+    "Send a link to a method to its class where the method has no entry."
+    return anchor.partition(".")[0] if anchor[1:] in own_methods(page) else anchor
+
+
 class link_here(Processor):
     "Link pages named by their files, and make links to this site's own address relative."
     def begin(self):
@@ -44,7 +59,7 @@ class link_here(Processor):
     def link(self, md:str)->str:
         "Link one piece of Markdown, leaving fenced code alone."
         def page(m): return f"[`{m[1]}`]({self.to(self.pages[m[1]])})" if m[1] in self.pages else m[0]
-        def here(m): return f"]({self.to(m[1])}{m[2] or ''})"
+        def here(m): return f"]({self.to(m[1])}{shown_at(m[1], m[2] or '')})"
         parts = re.split(r"(?ms)(^```.*?^```)", md)
         for i in range(0, len(parts), 2):
             parts[i] = re.sub(rf"\]\({re.escape(self.site)}([^)#]*)(#[^)]*)?\)", here, ROOM.sub(page, parts[i]))
@@ -61,8 +76,11 @@ class link_here(Processor):
 def constants(cell)->list: # (name, source)
     "List the public constants that an exported cell sets."
     if cell.cell_type != "code" or "export" not in cell.directives_: return []
-    return [(t.id, ast.unparse(node)) for node in ast.parse(cell.source).body if isinstance(node, ast.Assign)
-            for t in node.targets if isinstance(t, ast.Name) and not t.id.startswith("_")]
+    found = []
+    for node in (n for n in ast.parse(cell.source).body if isinstance(n, ast.Assign)):
+        names = [t for target in node.targets for t in getattr(target, "elts", [target]) if isinstance(t, ast.Name)]
+        found += [(t.id, ast.unparse(node)) for t in names if not t.id.startswith("_")]
+    return found
 
 
 class show_constants(Processor):
@@ -80,3 +98,32 @@ class show_constants(Processor):
             text = f"---\n\n### {name}\n\n```python\n{source}\n```"
             self.nb.cells.insert(place, mk_cell(text, "markdown"))
             self.nb.cells[place].directives_ = {}
+
+
+def records(cell)->dict: # class name -> its lines down to the last field
+    "Find the named tuples and dataclasses of an exported cell."
+    if cell.cell_type != "code" or "export" not in cell.directives_: return {}
+    found, lines = {}, cell.source.splitlines()
+    for node in ast.parse(cell.source).body:
+        if not isinstance(node, ast.ClassDef): continue
+        marks = " ".join(map(ast.unparse, [*node.bases, *node.decorator_list]))
+        fields = [f for f in node.body if isinstance(f, ast.AnnAssign)]
+        if fields and re.search(r"NamedTuple|dataclass|BaseOutput", marks):
+            found[node.name] = "\n".join(lines[node.lineno - 1:fields[-1].end_lineno])
+    return found
+
+
+class show_records(Processor):
+    "Show a record with its fields and what is said of them, where nbdev has only a signature."
+    def __init__(self, nb):
+        super().__init__(nb)
+        self.found = {k: v for cell in nb.cells for k, v in records(cell).items()}
+
+    def cell(self, cell):
+        "Change the entry of a record."
+        shown = re.search(r"^show_doc\((\w+)\)", cell.source, re.M) if cell.cell_type == "code" else None
+        if not shown or shown[1] not in self.found: return
+        for out in cell.get("outputs", []):
+            md = "".join(out.get("data", {}).get("text/markdown", ""))
+            fields = f"```python\n{self.found[shown[1]]}\n```"
+            out["data"]["text/markdown"] = re.sub(r"(?ms)^```python\n.*?^```", lambda m: fields, md, count=1)

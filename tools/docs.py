@@ -17,7 +17,8 @@ def prepare():
     "Make what is made of other files: the sidebar, and the changelog's page."
     import sidebar
     changes = (ROOT/"CHANGELOG.md").read_text("utf-8").split("\n", 1)[1].strip()
-    text = f"---\ntitle: Changes\ndescription: What each version brought.\n---\n\n<!-- Made from CHANGELOG.md. -->\n\n{changes}\n"
+    head = "---\ntitle: Changes\ndescription: What each version brought.\n---\n\n<!-- Made from CHANGELOG.md. -->"
+    text = f"{head}\n\n{changes}\n"
     page = NBS/"changelog.qmd"
     if not page.is_file() or page.read_text("utf-8") != text: page.write_text(text, encoding="utf-8")
     sidebar.main()

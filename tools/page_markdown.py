@@ -48,14 +48,14 @@ class Page:
     "One notebook on its way to Markdown; pictures go to `folder`, beside the page."
     def __init__(self, path:Path, out:Path): # processed notebook; HTML file to be
         self.cells, self.out = read(path, as_version=4).cells, out
-        self.folder, self.n_pictures = out.with_name(f"{out.stem}_files"), 0
+        self.folder, self.pictures = out.with_name(f"{out.stem}_files"), []
 
     def picture(self, kind:str, data:str, how:dict, shown:dict)->str:
         "Write a picture and refer to it."
         raw = data.encode() if kind == "image/svg+xml" else base64.b64decode(data)
-        self.n_pictures += 1
         self.folder.mkdir(parents=True, exist_ok=True)
-        file = self.folder/f"{self.n_pictures:02}.{FILES[kind]}"
+        file = self.folder/f"{len(self.pictures) + 1:02}.{FILES[kind]}"
+        self.pictures.append(file)
         file.write_bytes(raw)
         alt = escaped(str(how.get("fig-alt") or how.get("fig-cap") or "what the cell above shows"))
         text = f'<img src="{self.folder.name}/{file.name}" alt="{alt}" loading="lazy"{size_of(kind, raw, shown)}>'

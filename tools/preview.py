@@ -1,9 +1,11 @@
 "Render the processed pages with pandoc, where Quarto is not at hand: same settings, same sidebar, same pages."
+import hashlib
 import html
 import json
 import os
 import re
 import shutil
+import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,14 +16,15 @@ from page_markdown import Page
 from search_index import entries
 
 THEME = Path(__file__).parent/"theme"
+PANDOC = pypandoc.get_pandoc_path() # called directly: pypandoc asks for its version and formats each time
 PAGES = (".ipynb", ".qmd")
 FORMAT = "markdown-smart+autolink_bare_uris" # what Quarto reads, as pandoc calls it
 
 
 def merged(low:dict, high:dict)->dict:
     "Merge two settings; `high` wins."
-    both = {k: merged(low[k], v) if isinstance(v, dict) and isinstance(low.get(k), dict) else v for k, v in high.items()}
-    return low | both
+    def one(k, v): return merged(low[k], v) if isinstance(v, dict) and isinstance(low.get(k), dict) else v
+    return low | {k: one(k, v) for k, v in high.items()}
 
 
 def settings(source:Path)->dict: # folder with _quarto.yml
@@ -75,7 +78,8 @@ class Site:
         self.source, self.out, self.settings = source, out, settings(source)
         self.website, self.html = self.settings["website"], self.settings["format"]["html"]
         self.contents = self.website["sidebar"]["contents"]
-        self.order = links_of(self.contents)
+        self.order, self.made, self.stamps = links_of(self.contents), set(), {}
+        self.theme = "".join((THEME/name).read_text("utf-8") for name in ("page.html", "callouts.lua"))
         names = [p.relative_to(source) for p in sorted(source.rglob("*")) if self.wanted(p)]
         self.pages = [p for p in names if p.suffix in PAGES]
         self.files = [p for p in names if p.suffix not in (*PAGES, ".yml", ".scss")]
@@ -103,10 +107,11 @@ class Site:
 
     def pandoc(self, text:str, variables:dict)->str: # Markdown; template variables
         "Convert one page."
-        args = ["--template", str(THEME/"page.html"), "--lua-filter", str(THEME/"callouts.lua"), "--mathml", "--toc",
+        args = [PANDOC, "--from", FORMAT, "--to", "html5", "--template", str(THEME/"page.html"),
+                "--lua-filter", str(THEME/"callouts.lua"), "--mathml", "--toc",
                 "--toc-depth", str(self.html["toc-depth"]), "--wrap", "none", "--columns", "9999", "--standalone"]
         for name, value in variables.items(): args += ["-V", f"{name}={value}"]
-        return pypandoc.convert_text(text, "html5", format=FORMAT, extra_args=args)
+        return subprocess.run(args, input=text, encoding="utf-8", capture_output=True, check=True).stdout
 
     def linked(self, text:str, page:Path)->str:
         "Point links at sources of pages to the pages."
@@ -116,40 +121,58 @@ class Site:
             return f'href="{Path(os.path.relpath(html_path(target), page.parent)).as_posix()}{m[2] or ""}"'
         return re.sub(r'href="(?!\w+:)([^"#]+\.(?:ipynb|qmd))(#[^"]*)?"', to, text)
 
+    def text(self, page:Path)->str:
+        "Read one page as Markdown, writing its pictures."
+        if page.suffix != ".ipynb": return (self.source/page).read_text("utf-8")
+        source = Page(self.source/page, self.out/html_path(page))
+        text = source.markdown()
+        self.made.update(source.pictures)
+        return text
+
     def render(self, page:Path)->list[dict]: # its entries for the search box
-        "Write one page, and its Markdown beside it."
-        out = self.out/html_path(page)
+        "Write one page, and its Markdown beside it; leave a page that would not change."
+        out, text = self.out/html_path(page), self.text(page)
         out.parent.mkdir(parents=True, exist_ok=True)
-        source = self.source/page
-        text = Page(source, out).markdown() if page.suffix == ".ipynb" else source.read_text("utf-8")
         front = yaml.safe_load(text.split("---")[1])
         summary = str(front.get("description") or self.website["description"])
-        extra = {"summary": html.escape(summary), "title-plain": html.escape(front["title"])}
-        done = self.linked(self.pandoc(text, self.variables(page) | extra | {"toc": "1"}), page)
-        out.write_text(done, encoding="utf-8")
+        extra = {"summary": html.escape(summary), "title-plain": html.escape(front["title"]), "toc": "1"}
+        variables = self.variables(page) | extra
+        stamp = hashlib.sha256(repr((text, variables, self.theme)).encode()).hexdigest()
+        if self.stamps.get(page.as_posix()) == stamp and out.is_file(): done = out.read_text("utf-8")
+        else:
+            done = self.linked(self.pandoc(text, variables), page)
+            out.write_text(done, encoding="utf-8")
+        self.stamps[page.as_posix()] = stamp
         plain = re.sub(r"(?ms)^(`{3,}) \{=html\}\n.*?^\1$\n*|^:{3,}[^\n]*\n", "", text)
-        out.with_name(f"{out.name}.md").write_text(plain, encoding="utf-8")
+        self.write(f"{html_path(page)}.md", plain)
+        self.made.add(out)
         found = entries(done, html_path(page).as_posix(), front["title"])
         found[0]["text"] = f"{summary} {found[0]['text']}"
         return found
 
-    def assets(self):
-        "Write the theme and copy the files that pages use."
-        theme = self.html["theme"]
-        css = [colours((self.source/theme[t][-1]).read_text("utf-8"), h)
-               for t, h in [("light", ":root"), ("dark", ':root[data-theme="dark"]')]]
-        (self.out/"theme.css").write_text("".join(css), encoding="utf-8")
-        for name in ("preview.css", "preview.js"): shutil.copy(THEME/name, self.out)
-        for file in self.files:
-            (self.out/file).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(self.source/file, self.out/file)
+    def write(self, name:str, text:str):
+        "Write one of the smaller files."
+        (self.out/name).write_text(text, encoding="utf-8")
+        self.made.add(self.out/name)
+
+    def copy(self, source:Path, name:Path):
+        "Copy a file that pages use."
+        (self.out/name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(source, self.out/name)
+        self.made.add(self.out/name)
 
     def build(self)->int: # how many pages
-        "Write everything."
-        shutil.rmtree(self.out, ignore_errors=True)
-        self.out.mkdir(parents=True)
-        self.assets()
+        "Write everything, and remove what an earlier build left."
+        self.out.mkdir(parents=True, exist_ok=True)
+        stamps = self.out/".stamps.json"
+        self.stamps = json.loads(stamps.read_text("utf-8")) if stamps.is_file() else {}
+        theme = self.html["theme"]
+        self.write("theme.css", "".join(colours((self.source/theme[t][-1]).read_text("utf-8"), head) for t, head in
+                                        [("light", ":root"), ("dark", ':root[data-theme="dark"]')]))
+        for name in ("preview.css", "preview.js"): self.copy(THEME/name, Path(name))
+        for file in self.files: self.copy(self.source/file, file)
         with ThreadPoolExecutor(2) as pool: found = [e for page in pool.map(self.render, self.pages) for e in page]
-        index = json.dumps(found, ensure_ascii=False, separators=(",", ":"))
-        (self.out/"search.js").write_text(f"window.searchIndex={index};\n", encoding="utf-8")
+        self.write("search.js", f"window.searchIndex={json.dumps(found, ensure_ascii=False, separators=(',', ':'))};\n")
+        self.write(stamps.name, json.dumps(self.stamps))
+        for old in [p for p in self.out.rglob("*") if p.is_file() and p not in self.made]: old.unlink()
         return len(self.pages)

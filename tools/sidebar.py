@@ -7,8 +7,9 @@ from nbformat import read
 ROOT = Path(__file__).parent.parent
 NBS = ROOT/"nbs"
 LAST = ["results", "engineers", "notation", "glossary", "bibliography", "changelog"]
-GROUPS = {"00": "Foundations", "02": "Schedules and samplers", "09": "Pictures in and out", "12": "Networks and training",
-          "17": "Scores", "19": "Variants", "21": "Studies and commands"} # number of the group's first notebook
+GROUPS = {"00": "Foundations", "02": "Schedules and samplers", "09": "Pictures in and out",
+          "12": "Networks and training", "17": "Scores", "19": "Variants",
+          "21": "Studies and commands"} # number of the group's first notebook
 
 
 def title(path:Path)->str: # of a notebook or a Quarto page

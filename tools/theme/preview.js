@@ -38,7 +38,7 @@ const line = (entry, words) => {
   a.href = root + entry.href;
   head.textContent = entry.section ? entry.title + " › " + entry.section : entry.title;
   for (const part of entry.text.slice(at, at + 130).split(new RegExp("(" + words.map(
-    w => w.replace(/[^\p{L}\p{N}]/gu, "\\$&")).join("|") + ")", "giu"))) {
+    w => w.replace(/[.*+?^${}()|[\]\\]/g, "\\$&")).join("|") + ")", "giu"))) {
     const node = document.createElement(words.includes(part.toLowerCase()) ? "mark" : "span");
     node.textContent = part;
     text.append(node);
