@@ -156,7 +156,7 @@ def served(site): # address of the site on this machine
     server.shutdown()
 
 
-def until(what, seconds=10): # wait for something true
+def until(what, seconds=30): # wait for something true
     end = time.monotonic() + seconds
     while not (found := what()):
         assert time.monotonic() < end, "waited in vain"
