@@ -127,3 +127,14 @@ class show_records(Processor):
             md = "".join(out.get("data", {}).get("text/markdown", ""))
             fields = f"```python\n{self.found[shown[1]]}\n```"
             out["data"]["text/markdown"] = re.sub(r"(?ms)^```python\n.*?^```", lambda m: fields, md, count=1)
+
+
+class raw_films(Processor):
+    "Hand films over as raw Markdown: for HTML outputs with a script Quarto loads libraries from another host."
+    def cell(self, cell):
+        "Change the outputs of one cell."
+        for out in cell.get("outputs", []):
+            html = "".join(out.get("data", {}).get("text/html", ""))
+            if "slowddim-film" not in html: continue
+            del out["data"]["text/html"]
+            out["data"]["text/markdown"] = f"```{{=html}}\n{html}\n```"
