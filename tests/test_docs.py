@@ -29,7 +29,8 @@ def unsaid(obj): # parameters without a description
     try: skip = {p.name for p in inspect.signature(obj).parameters.values() if p.kind in VARIADIC}
     except (ValueError, TypeError): return []
     found = docments(obj, full=True)
-    return [k for k, v in found.items() if k not in skip | {"self", "cls", "return"} and not v.get("docment")]
+    skip |= {"self", "cls", "return", "args", "kwargs"}
+    return [k for k, v in found.items() if k not in skip and not v.get("docment")]
 
 
 def modules(root):
