@@ -28,6 +28,7 @@ def unsaid(obj): # parameters without a description
     if hasattr(obj, "_fields") or hasattr(obj, "__dataclass_fields__"): return silent_fields(obj)
     try: skip = {p.name for p in inspect.signature(obj).parameters.values() if p.kind in VARIADIC}
     except (ValueError, TypeError): return []
+    if inspect.isclass(obj) and "__new__" in vars(obj): obj = obj.__new__
     found = docments(obj, full=True)
     skip |= {"self", "cls", "return", "args", "kwargs"}
     return [k for k, v in found.items() if k not in skip and not v.get("docment")]

@@ -101,7 +101,7 @@ class show_constants(Processor):
 
 
 def records(cell)->dict: # class name -> its lines down to the last field
-    "Find the named tuples and dataclasses of an exported cell."
+    "Find the named tuples and dataclasses of an exported cell, and classes that are made by `__new__`."
     if cell.cell_type != "code" or "export" not in cell.directives_: return {}
     found, lines = {}, cell.source.splitlines()
     for node in ast.parse(cell.source).body:
@@ -110,6 +110,8 @@ def records(cell)->dict: # class name -> its lines down to the last field
         fields = [f for f in node.body if isinstance(f, ast.AnnAssign)]
         if fields and re.search(r"NamedTuple|dataclass|BaseOutput", marks):
             found[node.name] = "\n".join(lines[node.lineno - 1:fields[-1].end_lineno])
+        new = next((f for f in node.body if getattr(f, "name", "") == "__new__"), None)
+        if new: found[node.name] = "\n".join([lines[node.lineno - 1], *lines[new.lineno - 1:new.body[0].lineno - 1]])
     return found
 
 
