@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 METADATA := settings.ini setup.py pyproject.toml
 
-.PHONY: sample test export check notebooks pytest lint weights models figures readme results results-quick tables tables-models clean
+.PHONY: sample test export check notebooks pytest lint weights models figures docs docs-serve readme results results-quick tables tables-models clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV) || (rm -rf $(VENV); exit 1)
@@ -96,5 +96,12 @@ results-quick: $(VENV)/.installed-dev ## small versions of the studies in result
 	@$(BIN)/slowddim table eta --n 256 --steps 5 10 --etas 0 1 hat --spacings leading trailing --out results/quick/eta.json
 	@$(BIN)/slowddim table source --n 16 --out results/quick/source.json
 
+docs: $(VENV)/.installed-dev ## the site in _docs: with quarto where it is installed, else a preview of it with pandoc
+	@$(BIN)/python tools/docs.py
+
+docs-serve: docs ## the same, on http://127.0.0.1:8000
+	@echo "Serving on http://127.0.0.1:8000, Ctrl-C stops"
+	@$(BIN)/python -m http.server 8000 --bind 127.0.0.1 --directory _docs
+
 clean:
-	rm -rf build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf _docs _proc build dist *.egg-info .pytest_cache .ruff_cache

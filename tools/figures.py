@@ -1,20 +1,36 @@
-"Make the pictures of the front page: the sample grid and the loss curve."
+"Make the pictures of the front page: the sample grid, the film of garments forming, and the loss curve."
 import subprocess
 import sys
 from pathlib import Path
 
+import torch
+
+from slowddim.animate import animate
+from slowddim.core import image_generators, randn
+from slowddim.ode import ode_trajectory
+from slowddim.pretrained import load_pretrained
 from slowddim.viz import plot_losses
 from slowddim.weights import read_json
 
 ROOT = Path(__file__).parent.parent
 
 
+@torch.inference_mode()
+def form(file:Path, n:int=8):
+    "Film the first garments of the grid on their way from noise."
+    model, schedule = load_pretrained("fashion_mnist")
+    x_T = randn((n, 1, 32, 32), generator=image_generators(seed=0, start=0, n=n))
+    states = ode_trajectory(model, x_T, schedule, 20, clip=1.)
+    animate([x_T, *(s.x_prev for s in states)], n_images=n, n_cols=n, size=28, ink=False).save(file)
+
+
 def main():
-    "Sample 64 garments and plot the training log in results/."
+    "Sample garments and plot the training log in results/."
     images = ROOT/"nbs"/"images"
     images.mkdir(exist_ok=True)
     subprocess.run([Path(sys.executable).parent/"slowddim", "sample", "--n", "64", "--steps", "20", "--seed", "0",
                     "--out", images/"samples.png"], check=True)
+    form(images/"forming.gif")
     plot_losses(read_json(ROOT/"results"/"train_fashion_mnist.json")).savefig(images/"loss.png", dpi=100)
 
 

@@ -10,7 +10,7 @@ ROOT = Path(__file__).parent.parent
 
 def cell_text(cell)->str:
     "Markdown of one notebook cell, its text output included."
-    if cell.cell_type == "markdown": return re.sub(r"\]\(images/", "](nbs/images/", cell.source)
+    if cell.cell_type == "markdown": return re.sub(r"\]\((?!\w+:|#)", "](nbs/", cell.source)
     if re.match(r"#\|\s*hide", cell.source): return ""
     outputs = [o.get("data", {}).get("text/plain", "") or o.get("text", "") for o in cell.outputs]
     shown = "".join(f"\n\n```\n{o.strip()}\n```" for o in outputs if o.strip())

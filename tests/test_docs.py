@@ -1,0 +1,56 @@
+"Every exported name says what its parameters are."
+import ast
+import importlib
+import inspect
+import textwrap
+
+from fastcore.docments import docments
+
+VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD) # passed on: described where they arrive
+
+
+def exported(path): # names in `__all__` of a generated module
+    for node in ast.parse(path.read_text("utf-8")).body:
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "__all__":
+            return ast.literal_eval(node.value)
+    return []
+
+
+def silent_fields(obj): # of a named tuple or a dataclass
+    lines = textwrap.dedent(inspect.getsource(obj)).splitlines()
+    tree = next(n for n in ast.parse("\n".join(lines)).body if isinstance(n, ast.ClassDef))
+    fields = [f for f in tree.body if isinstance(f, ast.AnnAssign)]
+    return [f.target.id for f in fields if "#" not in " ".join(lines[f.lineno - 1:f.end_lineno])]
+
+
+def unsaid(obj): # parameters without a description
+    obj = inspect.unwrap(obj)
+    if hasattr(obj, "_fields") or hasattr(obj, "__dataclass_fields__"): return silent_fields(obj)
+    try: skip = {p.name for p in inspect.signature(obj).parameters.values() if p.kind in VARIADIC}
+    except (ValueError, TypeError): return []
+    if inspect.isclass(obj) and "__new__" in vars(obj): obj = obj.__new__
+    found = docments(obj, full=True)
+    skip |= {"self", "cls", "return", "args", "kwargs"}
+    return [k for k, v in found.items() if k not in skip and not v.get("docment")]
+
+
+def modules(root):
+    return sorted(p for p in (root/"slowddim").glob("*.py") if not p.stem.startswith("_") and p.stem != "all")
+
+
+def test_parameters_are_described(root):
+    missing = []
+    for path in modules(root):
+        module = importlib.import_module(f"slowddim.{path.stem}")
+        for name in exported(path):
+            obj = getattr(module, name)
+            if not (inspect.isfunction(obj) or inspect.isclass(obj)): continue
+            if not obj.__doc__: missing.append(f"{path.stem}.{name}: no docstring")
+            missing += [f"{path.stem}.{name}: {p}" for p in unsaid(obj)]
+    assert not missing, "\n".join(missing)
+
+
+def test_what_is_not_said_is_found():
+    def half(a, # said
+             b, *args, **kwargs): "Do it."
+    assert unsaid(half) == ["b"]

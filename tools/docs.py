@@ -1,0 +1,59 @@
+"Build the docs site in _docs: with Quarto where it is installed, else a preview of the same pages with pandoc."
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+NBS = ROOT/"nbs"
+sys.path.insert(0, str(ROOT/"tools"))
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT/"tools"), os.environ.get("PYTHONPATH")]))
+os.environ.setdefault("MPLBACKEND", "agg")
+
+
+def prepare():
+    "Make what is made of other files: the sidebar, and the changelog's page."
+    import sidebar
+    changes = (ROOT/"CHANGELOG.md").read_text("utf-8").split("\n", 1)[1].strip()
+    head = "---\ntitle: Changes\ndescription: What each version brought.\n---\n\n<!-- Made from CHANGELOG.md. -->"
+    text = f"{head}\n\n{changes}\n"
+    page = NBS/"changelog.qmd"
+    if not page.is_file() or page.read_text("utf-8") != text: page.write_text(text, encoding="utf-8")
+    sidebar.main()
+
+
+def process(n_workers:int=1)->Path: # folder of the processed pages
+    "Let nbdev process the notebooks, without the part of its command that installs Quarto."
+    from nbdev.quarto import refresh_quarto_yml
+    from nbdev.serve import proc_nbs
+    os.chdir(ROOT)
+    refresh_quarto_yml()
+    newest = max(p.stat().st_mtime for p in [*ROOT.glob("results/*.json"), ROOT/"tools"/"doc_procs.py"])
+    cache = ROOT/"_proc"
+    return proc_nbs(str(NBS), n_workers=n_workers, force=cache.is_dir() and cache.stat().st_mtime < newest)
+
+
+def preview(out:Path):
+    "Render with pandoc."
+    from preview import Site
+    n = Site(process(), out).build()
+    print(f"No quarto on PATH: {n} pages rendered as a preview with pandoc.")
+
+
+def main():
+    "Prepare, render, and say where to look."
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=ROOT/"_docs", help="folder of the preview (Quarto uses _docs)")
+    parser.add_argument("--preview", action="store_true", help="render the preview even where Quarto is installed")
+    args = parser.parse_args()
+    prepare()
+    if shutil.which("quarto") and not args.preview:
+        subprocess.run([Path(sys.executable).parent/"nbdev-docs", "--n-workers", "2"], cwd=ROOT, check=True)
+        print("Rendered with quarto.")
+    else: preview(args.out.resolve())
+    print(f"Open {args.out.resolve()/'index.html'}, or run make docs-serve")
+
+
+if __name__ == "__main__": main()

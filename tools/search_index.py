@@ -1,0 +1,47 @@
+"Split a rendered page into the sections that the search box looks through."
+from html.parser import HTMLParser
+
+SILENT = {"script", "style", "nav", "aside", "header", "footer", "svg", "button", "summary", "title"}
+VOID = {"meta", "link", "img", "br", "hr", "input", "col"}
+
+
+class Sections(HTMLParser):
+    "Collect a page's text by the heading it stands under, and all ids and links."
+    def __init__(self):
+        super().__init__()
+        self.found = [["", "", []]] # anchor, heading, text
+        self.ids, self.links, self.sources = set(), [], []
+        self.open, self.heading = [], None
+
+    def handle_starttag(self, tag, attrs):
+        attrs = dict(attrs)
+        if attrs.get("id"): self.ids.add(attrs["id"])
+        if tag == "a" and attrs.get("href"): self.links.append(attrs["href"])
+        elif attrs.get("src") or (tag == "link" and attrs.get("href")):
+            self.sources.append(attrs.get("src") or attrs["href"])
+        if tag in SILENT: self.open.append(tag)
+        if tag in ("h2", "h3") and attrs.get("id") and not self.open:
+            self.heading = tag
+            self.found.append([attrs["id"], "", []])
+
+    def handle_endtag(self, tag):
+        if self.open and tag == self.open[-1]: self.open.pop()
+        if tag == self.heading: self.heading = None
+
+    def handle_data(self, data):
+        if self.open: return
+        if self.heading: self.found[-1][1] += data
+        else: self.found[-1][2].append(data)
+
+
+def read_page(html:str)->Sections:
+    "Parse one page."
+    page = Sections()
+    page.feed(html)
+    return page
+
+
+def entries(html:str, href:str, title:str)->list[dict]:
+    "List what can be found on a page."
+    return [dict(href=href + (f"#{anchor}" if anchor else ""), title=title, section=heading.strip(),
+                 text=" ".join("".join(text).split())) for anchor, heading, text in read_page(html).found]

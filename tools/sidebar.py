@@ -1,0 +1,56 @@
+"Write nbs/sidebar.yml from the folders: lessons in order, the library by its rooms, then the pages to look things up."
+from pathlib import Path
+
+import yaml
+from nbformat import read
+
+ROOT = Path(__file__).parent.parent
+NBS = ROOT/"nbs"
+LAST = ["results", "engineers", "notation", "glossary", "bibliography", "changelog"]
+GROUPS = {"00": "Foundations", "02": "Schedules and samplers", "09": "Pictures in and out",
+          "12": "Networks and training", "17": "Scores", "19": "Variants",
+          "21": "Studies and commands"} # number of the group's first notebook
+
+
+def title(path:Path)->str: # of a notebook or a Quarto page
+    "Read a page's title."
+    if path.suffix == ".qmd": return yaml.safe_load(path.read_text("utf-8").split("---")[1])["title"]
+    cells = (c.source for c in read(path, as_version=4).cells if c.cell_type == "markdown")
+    return next(line[2:].strip() for source in cells for line in source.splitlines() if line.startswith("# "))
+
+
+def entry(path:Path, before:str="")->dict:
+    "Describe one page."
+    return dict(text=before + title(path), href=path.relative_to(NBS).as_posix())
+
+
+def page(name:str)->dict:
+    "Describe one page of the top folder."
+    return entry(next(p for p in (NBS/f"{name}.ipynb", NBS/f"{name}.qmd") if p.is_file()))
+
+
+def library()->list[dict]:
+    "Group the notebooks of the library."
+    groups = {name: [] for name in GROUPS.values()}
+    for path in sorted((NBS/"api").glob("*.ipynb")):
+        start = max(g for g in GROUPS if g <= path.name[:2])
+        groups[GROUPS[start]].append(entry(path))
+    return [dict(section=name, contents=found) for name, found in groups.items() if found]
+
+
+def sidebar()->dict:
+    "Order all pages."
+    lessons = [entry(p, f"{int(p.name[:2])}. ") for p in sorted((NBS/"lessons").glob("*.ipynb"))]
+    contents = [page("index") | dict(text="Overview"), dict(section="Lessons", contents=lessons),
+                dict(section="Library", href="library.ipynb", contents=library()), *map(page, LAST)]
+    return dict(website=dict(sidebar=dict(contents=contents)))
+
+
+def main():
+    "Write the file if it changes."
+    text = "# Made by tools/sidebar.py.\n" + yaml.safe_dump(sidebar(), sort_keys=False, allow_unicode=True)
+    file = NBS/"sidebar.yml"
+    if not file.is_file() or file.read_text("utf-8") != text: file.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__": main()
