@@ -54,3 +54,15 @@ def test_what_is_not_said_is_found():
     def half(a, # said
              b, *args, **kwargs): "Do it."
     assert unsaid(half) == ["b"]
+
+
+def test_every_lesson_ends_with_exercises_that_run(root):
+    import nbformat
+    for path in sorted((root/"nbs"/"lessons").glob("*.ipynb")):
+        cells = nbformat.read(path, as_version=4).cells
+        texts = [c.source if c.cell_type == "markdown" else "" for c in cells]
+        found = [i for i, text in enumerate(texts) if "{.callout-tip collapse=" in text]
+        assert [f'title="Answer {n}"}}' in texts[i] for n, i in enumerate(found, 1)] == [True]*3, path.name
+        assert all(cells[i + 1].cell_type == "code" and texts[i + 2].startswith(":::\n") for i in found), path.name
+        assert "## Exercises" in texts[found[0]] and "## What to read next" in texts[-1], path.name
+        assert f"slowddim/blob/main/nbs/lessons/{path.name})" in "".join(texts), f"{path.name}: no link to Colab"
