@@ -66,3 +66,11 @@ def test_every_lesson_ends_with_exercises_that_run(root):
         assert all(cells[i + 1].cell_type == "code" and texts[i + 2].startswith(":::\n") for i in found), path.name
         assert "## Exercises" in texts[found[0]] and "## What to read next" in texts[-1], path.name
         assert f"slowddim/blob/main/nbs/lessons/{path.name})" in "".join(texts), f"{path.name}: no link to Colab"
+
+
+def test_the_front_page_knows_every_lesson_and_the_scores(root):
+    from slowddim.weights import read_json
+    text = (root/"README.md").read_text("utf-8")
+    for path in (root/"nbs"/"lessons").glob("*.ipynb"): assert f"(nbs/lessons/{path.name}) |" in text, path.name
+    for r in read_json(root/"results"/"solvers_fashion_mnist.json")["rows"]:
+        if r["n"] == 10_000 and r["spacing"] == "trailing": assert f"{r['fid']['value']:.2f} (" in text, r["solver"]

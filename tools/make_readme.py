@@ -8,10 +8,16 @@ from nbformat import read
 ROOT = Path(__file__).parent.parent
 
 
+def from_top(md:str)->str:
+    "Point relative links at the folder of the notebooks."
+    return re.sub(r"\]\((?!\w+:|#)", "](nbs/", md)
+
+
 def cell_text(cell)->str:
     "Markdown of one notebook cell, its text output included."
-    if cell.cell_type == "markdown": return re.sub(r"\]\((?!\w+:|#)", "](nbs/", cell.source)
+    if cell.cell_type == "markdown": return from_top(cell.source)
     if re.match(r"#\|\s*hide", cell.source): return ""
+    if re.match(r"#\|\s*echo: false", cell.source): return from_top("".join(cell.outputs[0].data["text/markdown"]))
     outputs = [o.get("data", {}).get("text/plain", "") or o.get("text", "") for o in cell.outputs]
     shown = "".join(f"\n\n```\n{o.strip()}\n```" for o in outputs if o.strip())
     return f"```python\n{cell.source}\n```{shown}"
