@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 METADATA := settings.ini setup.py pyproject.toml
 
-.PHONY: sample test export check notebooks pytest lint weights models figures docs docs-serve readme results results-quick tables tables-models clean
+.PHONY: sample test export check notebooks pytest lint weights models outputs figures docs docs-serve readme results results-quick tables tables-models clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV) || (rm -rf $(VENV); exit 1)
@@ -52,6 +52,9 @@ models: $(VENV)/.installed-dev ## train the models of the repository again (abou
 
 weights: $(VENV)/.installed-dev ## train the shipped model again (over an hour on two cores; resumes)
 	@$(BIN)/slowddim train --data fashion_mnist --epochs 5 --bs 64 --lr 1e-3 --seed 0 --out slowddim/weights_data/fashion_mnist --log results/train_fashion_mnist.json
+
+outputs: $(VENV)/.installed-dev ## run every notebook again and keep its outputs, made small
+	@OMP_NUM_THREADS=1 MPLBACKEND=agg $(BIN)/python tools/outputs.py
 
 figures: $(VENV)/.installed-dev ## the pictures of the front page
 	@$(BIN)/python tools/figures.py
