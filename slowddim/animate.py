@@ -29,7 +29,7 @@ from .viz import as_bytes, image_grid
 def thin(frames:list, # any list
          every:int=1 # keep frames 0, every, 2 every, ... and the last
         )->list:
-    "Keep every so manieth frame, and always the last."
+    "Keep every n-th frame, and always the last."
     frames, every = list(frames), check_int("every", every, 1)
     if not frames: raise ValueError("frames must not be empty")
     kept = frames[::every]
