@@ -28,8 +28,9 @@ def test_help_names_every_preset():
 
 
 def test_a_preset_changes_defaults_and_options_change_the_preset():
-    args = parse_args(["train", "--preset", "mnist", "--bs", "32"])
-    assert (args.data, args.widths, args.upsampling, args.bs) == ("mnist", (32, 64, 128), "transposed", 32)
+    args = parse_args(["train", "--preset", "mnist", "--bs", "16"])
+    assert (args.data, args.upsampling, args.lr, args.bs) == ("mnist", "transposed", 7e-4, 16)
+    assert parse_args(["train", "--preset", "cifar10_airplane"]).widths == (64, 96, 128)
     assert parse_args(["train"]).prediction == "eps"
 
 
