@@ -167,8 +167,9 @@ class Site:
         stamps = self.out/".stamps.json"
         self.stamps = json.loads(stamps.read_text("utf-8")) if stamps.is_file() else {}
         theme = self.html["theme"]
-        self.write("theme.css", "".join(colours((self.source/theme[t][-1]).read_text("utf-8"), head) for t, head in
-                                        [("light", ":root"), ("dark", ':root[data-theme="dark"]')]))
+        self.write("theme.css", "".join(colours((self.source/file).read_text("utf-8"), head) for t, head in
+                                        [("light", ":root"), ("dark", ':root[data-theme="dark"]')]
+                                        for file in theme[t][1:]))
         for name in ("preview.css", "preview.js"): self.copy(THEME/name, Path(name))
         for file in self.files: self.copy(self.source/file, file)
         with ThreadPoolExecutor(2) as pool: found = [e for page in pool.map(self.render, self.pages) for e in page]
