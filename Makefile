@@ -45,9 +45,11 @@ export: $(VENV)/.installed-dev ## notebooks -> modules, README
 	@$(BIN)/python tools/make_readme.py
 
 models: $(VENV)/.installed-dev ## train the models of the repository again (about an hour each on one core; resumes)
-	@$(BIN)/python tools/train_classifier.py --data mnist
-	@for name in fashion_mnist_continuous cifar10_airplane mnist; do \
+	@for name in mnist mnist_plain; do $(BIN)/python tools/train_classifier.py --data $$name || exit 1; done
+	@for name in fashion_mnist_continuous cifar10_airplane; do \
 	  $(BIN)/slowddim train --preset $$name --out models/$$name --log results/train_$$name.json || exit 1; done
+	@$(BIN)/slowddim train --preset mnist --out checkpoints/mnist_first --log results/train_mnist_first.json
+	@$(BIN)/slowddim train --preset mnist --init checkpoints/mnist_first --epochs 9 --lr 5e-4 --seed 1 --out models/mnist --log results/train_mnist.json
 	@$(BIN)/slowddim train --preset cifar10_64 --bs 32 --total-steps 40 --out checkpoints/cifar10_64 --log results/train_cifar10_64_short.json
 
 weights: $(VENV)/.installed-dev ## train the shipped model again (over an hour on two cores; resumes)
@@ -86,7 +88,8 @@ tables-models: models ## the studies of the digits and the airplanes, which are 
 	@$(BIN)/slowddim table pixels --model models/cifar10_airplane --steps 50 --solvers dpmpp_2m
 	@$(BIN)/slowddim table pixels --model models/cifar10_airplane --steps 20 100 --solvers ddim --etas 1
 	@$(BIN)/slowddim table reconstruction --model models/cifar10_airplane --n 50 --n-large 10 --ways paper-0 last-1
-	@$(BIN)/slowddim table digits --model models/mnist --solvers ddim dpmpp_2m
+	@$(BIN)/slowddim table digits --model models/mnist --steps 10 20 50 --solvers ddim dpmpp_2m
+	@$(BIN)/slowddim table digits --model models/mnist --steps 50 100 --solvers ddim --etas 1
 	@$(BIN)/slowddim table time --model models/mnist --n 4
 	@$(BIN)/slowddim table time --model models/cifar10_airplane --n 4
 

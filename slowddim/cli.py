@@ -13,6 +13,7 @@ __all__ = ['run_sample', 'run_train', 'run_fid', 'make_parser', 'parse_args', 'm
 
 # %% ../nbs/api/22_cli.ipynb #7d108200
 import argparse
+import os
 import shlex
 import sys
 import time
@@ -96,24 +97,25 @@ def run_train(args:argparse.Namespace # parsed by `make_parser`
     import torch
 
     from slowddim.core import default_device
-    from slowddim.pretrained import save_pretrained
+    from slowddim.pretrained import copy_weights_, save_pretrained
     from slowddim.train import train
     from slowddim.weights import write_json
     model, schedule, data = _build(args)
-    out = Path(args.out)
+    out, origin = Path(args.out), dict(init=copy_weights_(model, args.init)) if args.init else {}
     checkpoint = out.parent/f"{out.name}.checkpoint.safetensors"
     opt = partial(torch.optim.AdamW, betas=(0.9, 0.99), weight_decay=1e-3)
     log = train(model.to(default_device(args.device)), args.lr, args.epochs, args.bs, opt, schedule, data=data,
                 ema=args.ema, checkpoint=checkpoint, resume=not args.restart, seed=args.seed,
                 precision=args.precision, weighting=args.weighting, flips=args.flips, total_steps=args.total_steps,
                 progress=not args.quiet, **_continuous_losses(args))
+    if int(os.environ.get("RANK", 0)): return f"process {os.environ['RANK']} is done" # the first one writes
     command = "slowddim train " + shlex.join(args.argv)
     facts = {k: v for k, v in log.items() if k not in ("losses", "test_losses", "image_losses")}
     advice = dict(sampling=args.sampling) if args.sampling else {}
-    card = dict(name=out.name, **advice, command=command, version=slowddim.__version__,
+    card = dict(name=out.name, **advice, **origin, command=command, version=slowddim.__version__,
                 test_loss=log["test_losses"][-1][1] if log["test_losses"] else None, **facts)
     card = save_pretrained(model, schedule, out, card)
-    write_json(args.log or out/"log.json", dict(command=command, digest=card["digest"], **log))
+    write_json(args.log or out/"log.json", dict(command=command, digest=card["digest"], **origin, **log))
     checkpoint.unlink(missing_ok=True)
     took = f"{log['steps']} steps in {log['seconds']/60:.1f} min"
     return f"trained {took} -> {out} ({card['bytes']/1e6:.1f} MB); next: slowddim sample --model {out}"
@@ -165,6 +167,8 @@ def _add_train(sub, **defaults): # defaults: of a preset
                    "mnist, cifar10_airplane, cifar10_64, cifar10_128, celeba_hq (--data FOLDER)")
     p.add_argument("--data", default="fashion_mnist",
                    help="fashion_mnist, mnist, cifar10, digits, or a folder of images")
+    p.add_argument("--init", default=None,
+                   help="start from the weights of this model, a shipped name or a folder; None: random ones")
     p.add_argument("--classes", nargs="+", default=None, help="train on these classes only")
     p.add_argument("--size", type=int, default=None, help="for a folder: scale and crop images to this")
     p.add_argument("--net", choices=["small", "source"], default="small",

@@ -33,10 +33,12 @@ class DigitEval:
 
     @classmethod
     def mnist(cls,
-              folder=None # a classifier's folder; None: the one that a clone of the repository has
+              folder=None, # a classifier's folder; None: one that a clone of the repository has
+              plain:bool=False # of those, the one that was never shown anything but digits
              )->"DigitEval":
-        "Open a classifier of MNIST (made by `python tools/train_classifier.py --data mnist`)."
-        return cls(load_classifier(repository_dir()/"mnist_classifier" if folder is None else folder))
+        "Open a classifier of MNIST (made by `python tools/train_classifier.py --data mnist`, or `mnist_plain`)."
+        name = "mnist_classifier_plain" if plain else "mnist_classifier"
+        return cls(load_classifier(repository_dir()/name if folder is None else folder))
 
     @torch.inference_mode()
     def read(self,

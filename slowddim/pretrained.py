@@ -10,7 +10,7 @@ Docs: https://slowddim.github.io/slowddim/api/pretrained.html.md"""
 
 # %% auto #0
 __all__ = ['REPOSITORY', 'PREDICTION_TYPES', 'ModelCard', 'card_prose', 'find_model', 'schedule_from_diffusers',
-           'schedule_to_diffusers', 'prediction_from_diffusers', 'load_pretrained', 'save_pretrained']
+           'schedule_to_diffusers', 'prediction_from_diffusers', 'load_pretrained', 'copy_weights_', 'save_pretrained']
 
 # %% ../nbs/api/13_pretrained.ipynb #cf55f9cd
 from pathlib import Path
@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 from diffusers import UNet2DModel
 from huggingface_hub import snapshot_download
+from torch import nn
 
 from .core import check_choice
 from .noising import AnglePredictor, NoisePredictor
@@ -167,6 +168,23 @@ def load_pretrained(name:str="fashion_mnist", # a shipped name, a folder (ours o
     elif (prediction := prediction or said or "eps") != "eps": model = NoisePredictor(model, schedule, prediction)
     model = model.to(device).eval().requires_grad_(False)
     return (model if dtype == torch.float32 else model.to(dtype)), schedule
+
+# %% ../nbs/api/13_pretrained.ipynb #698fecec
+def copy_weights_(model:nn.Module, # changed in place
+                  name:str # of the model with the weights, see `load_pretrained`
+                 )->str: # digest of that model
+    "Give a network the weights of a trained one; refuses one of another build."
+    other, _ = load_pretrained(name)
+    said, wanted = (getattr(m, "prediction", "eps") for m in (other, model))
+    if (type(other), said) != (type(model), wanted):
+        raise ValueError(f"{name!r} is a {type(other).__name__} that predicts {said}, "
+                         f"the one to train a {type(model).__name__} that predicts {wanted}")
+    mine, theirs = ({k: tuple(v.shape) for k, v in m.state_dict().items()} for m in (model, other))
+    if mine != theirs:
+        key = next(k for k in (*mine, *theirs) if mine.get(k) != theirs.get(k))
+        raise ValueError(f"{name!r} has another shape: {key} is {theirs.get(key)}, in the one to train {mine.get(key)}")
+    model.load_state_dict(other.state_dict())
+    return other.card["digest"]
 
 # %% ../nbs/api/13_pretrained.ipynb #a028c89d
 def save_pretrained(model, # a `UNet` or diffusers' `UNet2DModel`, or a `NoisePredictor` or `AnglePredictor` around one

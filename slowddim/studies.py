@@ -72,9 +72,9 @@ def _sampling_cells(args, model, judge): # rows of the tables whose judges are n
 def _digits_job(args, model, schedule):
     from slowddim.judges import DigitEval
     from slowddim.tables import measure_digits
-    reader = DigitEval.mnist()
+    reader, plain = DigitEval.mnist(), DigitEval.mnist(plain=True)
     cells = _sampling_cells(args, model, reader)
-    return cells, lambda cell: measure_digits(model, schedule, reader, cell, progress=not args.quiet)
+    return cells, lambda cell: measure_digits(model, schedule, reader, cell, not args.quiet, plain)
 
 def _pixels_job(args, model, schedule):
     from slowddim.data import load_data

@@ -152,10 +152,13 @@ def measure_digits(model, # `model(x, t)` predicting noise
                    schedule:NoiseSchedule, # its schedule
                    reader:DigitEval, # reads the pictures
                    cell:dict, # from `solver_cells`
-                   progress:bool=False # show a bar
-                  )->dict: # readable, counts, mean_confidence, confidence
+                   progress:bool=False, # show a bar
+                   plain:DigitEval|None=None # another reader, for a second opinion
+                  )->dict: # readable, counts, mean_confidence, confidence; the second opinion under "plain"
     "Sample digits and read them."
-    return reader.read(sample_cell(model, schedule, cell, progress))
+    x = sample_cell(model, schedule, cell, progress)
+    second = {} if plain is None else dict(plain=dict(extractor=plain.model.digest, **plain.read(x)))
+    return dict(**reader.read(x), **second)
 
 def measure_pixels(model, # `model(x, t)` predicting noise
                    schedule:NoiseSchedule, # its schedule

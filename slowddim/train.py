@@ -16,6 +16,7 @@ __all__ = ['WEIGHTINGS', 'PRECISIONS', 'loss_weights', 'eps_loss', 'ema_decay', 
 # %% ../nbs/api/16_train.ipynb #20aa8fa4
 import copy
 import math
+import os
 import secrets
 import time
 from contextlib import nullcontext
@@ -201,8 +202,12 @@ def _seed(seed, checkpoint, resume): # the given one, the one a resumed run had,
     return broadcast_object_list([secrets.randbelow(2**31)])[0]
 
 # %% ../nbs/api/16_train.ipynb #e0bf2520
-def _run_epochs(run, data, test, schedule, size, *, loss, track, checkpoint, save_every, progress):
-    acc, cfg, bs = Accelerator(device_placement=False), run.settings, run.settings["bs"]
+def _processes(device): # accelerate's view of the processes that train together
+    several_cpus = device.type == "cpu" and int(os.environ.get("WORLD_SIZE", 1)) > 1
+    return Accelerator(device_placement=False, cpu=several_cpus)
+
+def _run_epochs(run, acc, data, test, schedule, size, *, loss, track, checkpoint, save_every, progress):
+    cfg, bs = run.settings, run.settings["bs"]
     wrapped = acc.prepare_model(run.model, device_placement=False)
     per_epoch, total = -(-len(data)//bs), cfg["total_steps"]
     log_every = max(1, min(50, total//20))
@@ -275,6 +280,7 @@ def train(model:nn.Module, # changed in place; follows its own device
          )->dict: # the log: losses, test_losses, images_per_second, seconds, settings
     "Train a noise predictor (DDPM algorithm 1); ends with the averaged weights in `model`."
     how = _checked(lr, bs, n_epochs, total_steps, ema, clip_grad, weighting) | dict(flips=bool(flips))
+    acc = _processes(model_device(model))
     schedule, done = as_schedule(DDPM() if ddpm is None else ddpm), Path(checkpoint) if checkpoint else None
     how |= dict(precision=_precision(precision, model), seed=_seed(seed, done, resume))
     train_set, test_set, size = _open_sets(model, data, n_test, classes)
@@ -284,7 +290,7 @@ def train(model:nn.Module, # changed in place; follows its own device
     opt = opt_func(model.parameters(), lr=lr)
     run = Training(model, average, opt, how | _facts(model, train_set, schedule, loss, opt))
     if done and done.is_file() and resume: run.load(done)
-    _run_epochs(run, train_set, test_set, schedule, size, loss=loss, track=track or {}, checkpoint=done,
+    _run_epochs(run, acc, train_set, test_set, schedule, size, loss=loss, track=track or {}, checkpoint=done,
                 save_every=save_every, progress=progress)
     model.load_state_dict((average or model).state_dict())
     model.eval()

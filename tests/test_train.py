@@ -1,16 +1,19 @@
 "A run that is killed goes on as if nothing had happened; real data trains."
+import os
 import signal
 import subprocess
 import sys
 import time
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
 from conftest import needs_data
 
 from slowddim.data import load_data
+from slowddim.pretrained import load_pretrained
 from slowddim.schedule import cosine_schedule
 from slowddim.train import train
 from slowddim.unet import UNet
@@ -43,6 +46,27 @@ def test_killed_run_resumes_bit_for_bit(tmp_path):
     (a, facts_a), (b, facts_b) = load_tensors(whole), load_tensors(cut)
     assert facts_a["step"] == facts_b["step"] == 24 and facts_a["log"] == facts_b["log"]
     assert a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_two_processes_share_the_batch(tmp_path):
+    "Two processes take the same steps together that one takes alone, and only the first of them writes."
+    args = ["train", "--data", "digits", "--widths", "32", "32", "--patch-size", "1", "--bs", "50", "--total-steps", "6"]
+    command, weights = f"{Path(sys.executable).parent/'slowddim'}", []
+    for n in (1, 2):
+        out = tmp_path/str(n)
+        alone, together = [], [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "--"]
+        done = subprocess.run([*(alone if n == 1 else together), command, *args, "--out", str(out), "--quiet"],
+                              capture_output=True, text=True, env=dict(os.environ, CUDA_VISIBLE_DEVICES="",
+                                                                       OMP_NUM_THREADS="1"))
+        assert done.returncode == 0, done.stderr
+        weights.append(load_pretrained(str(out))[0].state_dict())
+        assert sorted(p.name for p in tmp_path.iterdir()) == [str(k) for k in range(1, n + 1)]
+    assert "process 1 is done" in done.stdout and done.stdout.count("trained 6 steps") == 1
+    one, two = weights
+    torch.manual_seed(0)
+    fresh = dict(UNet(sample_size=8, widths=(32, 32), patch_size=1).state_dict())
+    moved = max((one[k] - fresh[k]).abs().max() for k in one)
+    assert max((one[k] - two[k]).abs().max() for k in one) < 0.02*moved
 
 
 def test_the_source_call(tmp_path):

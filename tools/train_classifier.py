@@ -1,11 +1,11 @@
 """Train a classifier from a seed and check it on the 10,000 test images.
 
 The Fashion-MNIST one, on whose features every score stands, goes to slowddim/weights_data and results/classifier.json;
-the small reader of MNIST digits goes to models and results/digit_classifier.json. Needs the data set; resumes if it was
-cut off.
+the two small readers of MNIST digits go to models and results/digit_classifier*.json: one has also learned what is no
+digit, the plain one has not. Needs the data set; resumes if it was cut off.
 Run: python tools/train_classifier.py                 train, then check
      python tools/train_classifier.py --check         only count right answers and score real pictures again
-     python tools/train_classifier.py --data mnist    the same for digits
+     python tools/train_classifier.py --data mnist    the same for digits; mnist_plain: for the plain reader
 """
 import argparse
 import sys
@@ -25,10 +25,15 @@ ROOT = Path(__file__).parent.parent
 FOLDER = ROOT/"slowddim"/"weights_data"/"fashion_mnist_classifier"
 READER = ROOT/"models"/"mnist_classifier"
 COMMAND = "python tools/train_classifier.py"
-KINDS = dict(fashion_mnist=dict(folder=FOLDER, out="classifier", command=COMMAND, widths=(32, 64, 128, 128), epochs=12,
-                                how={}),
-             mnist=dict(folder=READER, out="digit_classifier", command=f"{COMMAND} --data mnist",
-                        widths=(16, 32, 64, 64), epochs=2, how=dict(flips=False, label_smoothing=0., strangers=True)))
+DIGITS = dict(data="mnist", widths=(16, 32, 64, 64), epochs=2)
+KINDS = { # by the name that --data takes
+    "fashion_mnist": dict(data="fashion_mnist", folder=FOLDER, out="classifier", widths=(32, 64, 128, 128), epochs=12,
+                          command=COMMAND, how={}),
+    "mnist": dict(**DIGITS, folder=READER, out="digit_classifier", command=f"{COMMAND} --data mnist",
+                  how=dict(flips=False, label_smoothing=0., strangers=True)),
+    "mnist_plain": dict(**DIGITS, folder=Path(f"{READER}_plain"), out="digit_classifier_plain",
+                        command=f"{COMMAND} --data mnist_plain", how=dict(flips=False, label_smoothing=0.)),
+}
 
 
 def check(test, folder)->dict: # what the shipped file answers, class by class
@@ -65,13 +70,14 @@ def main():
     p.add_argument("--checkpoint", default="classifier_run.safetensors",
                    help="file to write after each epoch and resume from")
     args = p.parse_args()
-    kind, test = KINDS[args.data], load_data(args.data, "test")
+    kind = KINDS[args.data]
+    test = load_data(kind["data"], "test")
     if not args.check:
         torch.manual_seed(args.seed)
         model, tic = Classifier(kind["widths"]), time.perf_counter()
-        log = train_classifier(model, load_data(args.data), test, n_epochs=args.epochs or kind["epochs"], bs=args.bs,
+        log = train_classifier(model, load_data(kind["data"]), test, n_epochs=args.epochs or kind["epochs"], bs=args.bs,
                                lr=args.lr, seed=args.seed, checkpoint=args.checkpoint, **kind["how"])
-        card = dict(name=kind["folder"].name, data=args.data, command=kind["command"],
+        card = dict(name=kind["folder"].name, data=kind["data"], command=kind["command"],
                     seconds=round(time.perf_counter() - tic), **log, classes=list(test.classes))
         save_classifier(model, kind["folder"], card)
         Path(args.checkpoint).unlink(missing_ok=True)
@@ -79,7 +85,7 @@ def main():
     if args.data == "fashion_mnist":
         write_reference(test)
         facts |= dict(floor=floors())
-    else: facts |= dict(reads=DigitEval.mnist().read(test.images))
+    else: facts |= dict(reads=DigitEval.mnist(kind["folder"]).read(test.images))
     facts |= dict(machine=machine_facts(torch.device("cpu")))
     write_json(ROOT/"results"/f"{kind['out']}.json", facts)
     print(f"{facts['accuracy']:.2%} of {facts['n_test']:,} test images, digest {facts['digest']}")
