@@ -1,5 +1,6 @@
 "A run that is killed goes on as if nothing had happened; real data trains."
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -50,14 +51,13 @@ def test_killed_run_resumes_bit_for_bit(tmp_path):
 
 def test_two_processes_share_the_batch(tmp_path):
     "Two processes take the same steps together that one takes alone, and only the first of them writes."
-    args = ["train", "--data", "digits", "--widths", "32", "32", "--patch-size", "1", "--bs", "50", "--total-steps", "6"]
-    command, weights = f"{Path(sys.executable).parent/'slowddim'}", []
+    tool, weights = Path(sys.executable).parent/"slowddim", []
+    args = f"train --data digits --widths 32 32 --patch-size 1 --bs 50 --total-steps 6 --quiet --out {tmp_path}"
+    launch = f"{sys.executable} -m torch.distributed.run --standalone --nproc_per_node 2 --"
+    env = dict(os.environ, CUDA_VISIBLE_DEVICES="", OMP_NUM_THREADS="1")
     for n in (1, 2):
-        out = tmp_path/str(n)
-        alone, together = [], [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "--"]
-        done = subprocess.run([*(alone if n == 1 else together), command, *args, "--out", str(out), "--quiet"],
-                              capture_output=True, text=True, env=dict(os.environ, CUDA_VISIBLE_DEVICES="",
-                                                                       OMP_NUM_THREADS="1"))
+        out, command = tmp_path/str(n), f"{tool} {args}/{n}" if n == 1 else f"{launch} {tool} {args}/{n}"
+        done = subprocess.run(shlex.split(command), capture_output=True, text=True, env=env)
         assert done.returncode == 0, done.stderr
         weights.append(load_pretrained(str(out))[0].state_dict())
         assert sorted(p.name for p in tmp_path.iterdir()) == [str(k) for k in range(1, n + 1)]
