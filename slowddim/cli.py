@@ -150,7 +150,7 @@ def _add_sample(sub):
                    help="ddim, ddpm (eta 1), ab2, heun, dpmpp_2m; None: dpmpp_2m, ddim if eta is not 0")
     p.add_argument("--eta", type=float, default=None,
                    help="0 is DDIM (deterministic), 1 is DDPM; None: 0, or as for --steps")
-    p.add_argument("--spacing", default="trailing", help="trailing, leading, linspace or quadratic")
+    p.add_argument("--spacing", default="trailing", help="trailing, leading, linspace, quadratic or logsnr")
     p.add_argument("--seed", type=int, default=0, help="image i depends on (seed, i) alone")
     p.add_argument("--start", type=int, default=0, help="number of the first image")
     p.add_argument("--batch-size", type=int, default=None, help="images per network call; None: 64, on a GPU 512")
@@ -167,8 +167,7 @@ def _add_train(sub, **defaults): # defaults: of a preset
                    "mnist, cifar10_airplane, cifar10_64, cifar10_128, celeba_hq (--data FOLDER)")
     p.add_argument("--data", default="fashion_mnist",
                    help="fashion_mnist, mnist, cifar10, digits, or a folder of images")
-    p.add_argument("--init", default=None,
-                   help="start from the weights of this model, a shipped name or a folder; None: random ones")
+    p.add_argument("--init", default=None, help="start from this model's weights, a name or a folder; None: chance")
     p.add_argument("--classes", nargs="+", default=None, help="train on these classes only")
     p.add_argument("--size", type=int, default=None, help="for a folder: scale and crop images to this")
     p.add_argument("--net", choices=["small", "source"], default="small",

@@ -118,7 +118,7 @@ def plan_steps(schedule:NoiseSchedule, # or an object with `.schedule`
                timesteps, # how many times to visit, or an explicit descending list
                *, eta:float=0., # 0 DDIM (deterministic), 1 DDPM
                variance:str="posterior", # "posterior" | "hat"
-               spacing:str="trailing", # of the times, when `timesteps` is a number
+               spacing:str="trailing", # of the times, when `timesteps` is a number, see `as_timesteps`
                skip_steps=None, # where to use the last noise again
                prediction:str="eps" # what the network says, one of `PREDICTIONS`
               )->tuple[list[StepNumbers], list[bool]]: # the numbers of each step, and where the model is called
@@ -126,7 +126,7 @@ def plan_steps(schedule:NoiseSchedule, # or an object with `.schedule`
     schedule = as_schedule(schedule)
     check_choice("variance", variance, VARIANCES)
     check_choice("prediction", prediction, PREDICTIONS)
-    taus = as_timesteps(timesteps, schedule.n_steps, spacing)
+    taus = as_timesteps(timesteps, schedule, spacing)
     pairs = list(zip(taus, [*taus[1:], -1]))
     eta = _check_eta(eta, pairs, schedule, variance)
     steps = [ddim_numbers(t, p, schedule, eta, variance, prediction) for t, p in pairs]

@@ -66,7 +66,7 @@ def solver_trajectory(model, # `model(x, t)` predicting noise
                       *, solver:str|None=None, # one of `SOLVERS`, see `pick_solver`
                       eta:float=0., # 0 DDIM, 1 DDPM
                       variance:str="posterior", # "posterior" | "hat"
-                      spacing:str="trailing", # of the times, when `n_steps` is a number
+                      spacing:str="trailing", # of the times, when `n_steps` is a number, see `as_timesteps`
                       clip=None, # range of the predicted x_0, see `ddim_sample`
                       generator=None, # for fresh noise: one, or a list with one per image
                       progress:bool=False # show a bar
@@ -95,7 +95,7 @@ def iter_images(model, # `model(x, t)` predicting noise
                 solver:str|None=None, # one of `SOLVERS`, see `pick_solver`
                 eta:float=0., # 0 DDIM, 1 DDPM
                 variance:str="posterior", # "posterior" | "hat"
-                spacing:str="trailing", # of the times, when `n_steps` is a number
+                spacing:str="trailing", # of the times, when `n_steps` is a number, see `as_timesteps`
                 clip=DATA_RANGE, # range of the predicted x_0, see `ddim_sample`; None: no clipping
                 seed:int=0, # image i depends on (seed, i) alone
                 start:int=0, # number of the first image
@@ -175,7 +175,7 @@ def sample_to_npz(path, # file to write, .npz
     solver, _ = pick_solver(kwargs.get("solver"), **{k: kwargs[k] for k in ("eta", "variance") if k in kwargs})
     others = {k: str(v) for k, v in (kwargs | dict(solver=solver)).items() if k != "batch_size"}
     settings = dict(n=n, seed=seed, start=start, shape=[c, h, w], schedule=as_schedule(schedule).spec,
-                    model=_fingerprint(model), n_steps=as_timesteps(n_steps, as_schedule(schedule).n_steps), **others)
+                    model=_fingerprint(model), n_steps=as_timesteps(n_steps, schedule), **others)
     array, done = _open_part(part, (n, size or h, size or w, c), settings)
     bar = progress_bar(None, progress, total=n, initial=done, desc="sampling", unit="image")
     rest = iter_images(model, schedule, n - done, n_steps, start=start + done, **how) if done < n else ()

@@ -59,7 +59,7 @@ def encode_trajectory(model, # `model(x, t)`, t int64 (B,): predicted noise
                      )->Iterator[State]: # states with `t_prev` rising
     "Walk from the image to its code and yield every state (DDIM section 5.4)."
     schedule = as_schedule(schedule)
-    path = [-1, *reversed(as_timesteps(timesteps, schedule.n_steps, spacing))]
+    path = [-1, *reversed(as_timesteps(timesteps, schedule, spacing))]
     steps, evaluate = encode_numbers(path, schedule, refine, guess)
     return walk(model, check_images(x_0), steps, evaluate=evaluate, progress=progress)
 

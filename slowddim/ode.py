@@ -112,7 +112,7 @@ def ode_trajectory(model, # `model(x, t)`, t int64 (B,): predicted noise
     "Follow the curve down to the clean image and yield every state (DDIM eq. 14)."
     schedule = as_schedule(schedule)
     check_images(x_T)
-    path = [*as_timesteps(timesteps, schedule.n_steps, spacing), -1]
+    path = [*as_timesteps(timesteps, schedule, spacing), -1]
     return walk(model, x_T, ode_numbers(path, schedule, solver), clip=check_clip(clip), progress=progress)
 
 # %% ../nbs/api/07_ode.ipynb #65b78a66
@@ -165,7 +165,7 @@ def log_likelihood(model, # `model(x, t)`, t int64 (B,): predicted noise, differ
                   )->Tensor: # (B,) log density at time 0, in nats; S n_probes (exact: S D) backward passes
     "Follow the curve up and add what it says about density (Song et al., 2021, eq. 39)."
     schedule = as_schedule(schedule)
-    path = sorted({0, *as_timesteps(timesteps, schedule.n_steps)})
+    path = sorted({0, *as_timesteps(timesteps, schedule)})
     if len(path) < 2: raise ValueError("timesteps must visit a time above 0")
     n_dims = check_images(x_0)[0].numel()
     def slope(x, t): # s * divergence in (x_bar, s): what is integrated over log s

@@ -146,7 +146,7 @@ def add_table(sub # from `argparse.ArgumentParser.add_subparsers`
     p.add_argument("--solvers", nargs="+", default=["ddim", "ab2", "heun", "dpmpp_2m"],
                    help="solvers, digits, pixels: which")
     p.add_argument("--spacings", nargs="+", default=None,
-                   help="trailing, leading, linspace, quadratic; None: leading for eta, else trailing")
+                   help="trailing, leading, linspace, quadratic, logsnr; None: leading for eta, else trailing")
     p.add_argument("--no-clip", action="store_true", help="eta, steps: do not clip the predicted x_0")
     p.add_argument("--out", default=None, help="JSON file; None: results/TABLE_MODEL.json")
     p.set_defaults(run=run_table)

@@ -27,7 +27,7 @@ from .core import check_choice, check_int, progress_bar
 from .fid import ImageEval
 from .generate import pick_solver, sample_images
 from .latent import encode_numbers, reconstruction_error
-from .schedule import NoiseSchedule, SPACINGS, subsequence
+from .schedule import ALL_SPACINGS, NoiseSchedule, as_timesteps
 from .weights import machine_facts, read_json, write_json
 
 # %% ../nbs/api/21_study.ipynb #6cba64df
@@ -100,7 +100,7 @@ def measure_reconstruction(model, # `model(x, t)` predicting noise
     if len(x_0) < cell["n"]: raise ValueError(f"the row needs {cell['n']} images, got {len(x_0)}")
     errors = reconstruction_error(model, x_0[:cell["n"]], schedule, cell["S"], spacing=cell["spacing"],
                                   per_image=True, **how)
-    path = [-1, *reversed(subsequence(schedule.n_steps, cell["S"], cell["spacing"]))]
+    path = [-1, *reversed(as_timesteps(cell["S"], schedule, cell["spacing"]))]
     mse, interval = mean_and_interval(errors)
     return dict(mse=mse, interval=interval, calls=sum(encode_numbers(path, schedule, **how)[1]) + cell["S"])
 
@@ -117,7 +117,7 @@ def solver_cells(model, # has `.card` with its digest
                  judge:ImageEval, # whose features
                  calls:tuple=(10,), # network calls an image
                  solvers:tuple=("ddim", "ab2", "heun", "dpmpp_2m"), # see `SOLVERS`
-                 spacings:tuple=("trailing",), # see `SPACINGS`
+                 spacings:tuple=("trailing",), # see `ALL_SPACINGS`
                  *, n:int=10_000, # images a row
                  eta:float=0., # 0 DDIM, 1 DDPM
                  seed:int=0 # of the images
@@ -125,7 +125,7 @@ def solver_cells(model, # has `.card` with its digest
     "List the settings of a table of scores by solver and number of network calls."
     who = who_and_what(model, judge, n)
     for name in solvers: pick_solver(name, eta)
-    for name in spacings: check_choice("spacing", name, SPACINGS)
+    for name in spacings: check_choice("spacing", name, ALL_SPACINGS)
     return [dict(**who, solver=solver, spacing=spacing, eta=eta, S=(c + 1)//2 if solver == "heun" else c, seed=seed)
             for c in calls for spacing in spacings for solver in solvers]
 

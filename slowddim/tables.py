@@ -29,7 +29,7 @@ from .fid import ImageEval
 from .judges import DigitEval, PixelEval
 from .ode import ode_sample
 from .pretrained import schedule_to_diffusers
-from .schedule import NoiseSchedule, SPACINGS
+from .schedule import ALL_SPACINGS, NoiseSchedule
 from .schedulers import DiffusersStyleDDIM, diffusers_sample
 from .study import mean_and_interval, sample_cell, who_and_what
 
@@ -45,7 +45,7 @@ def eta_cells(model, # has `.card` with its digest
               seed:int=0 # of the images
              )->list[dict]:
     "List the settings of a table of scores by steps and dice (DDIM table 1), cheap columns first."
-    for spacing in spacings: check_choice("spacing", spacing, SPACINGS)
+    for spacing in spacings: check_choice("spacing", spacing, ALL_SPACINGS)
     for eta in etas: eta == "hat" or check_number("eta", eta, 0, 1)
     cells = []
     for S in sorted(check_int("S", S, 1) for S in sizes):
