@@ -292,6 +292,5 @@ def train(model:nn.Module, # changed in place; follows its own device
     if done and done.is_file() and resume: run.load(done)
     _run_epochs(run, acc, train_set, test_set, schedule, size, loss=loss, track=track or {}, checkpoint=done,
                 save_every=save_every, progress=progress)
-    model.load_state_dict((average or model).state_dict())
-    model.eval()
+    model.eval().load_state_dict((average or model).state_dict())
     return _log(run)
