@@ -165,7 +165,7 @@ def _add_train(sub, **defaults): # defaults: of a preset
     p = sub.add_parser("train", help="train a model", formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     p.add_argument("--preset", default=None, help="a whole system; other options change it: fashion_mnist_continuous, "
                    "mnist, cifar10_airplane, cifar10_64, cifar10_128, celeba_hq (--data FOLDER)")
-    p.add_argument("--data", default="fashion_mnist", help="fashion_mnist, mnist, cifar10, digits, or a folder of images")
+    p.add_argument("--data", default="fashion_mnist", help="fashion_mnist, mnist, cifar10, digits or an image folder")
     p.add_argument("--init", default=None, help="start from this model's weights, a name or a folder; None: chance")
     p.add_argument("--classes", nargs="+", default=None, help="train on these classes only")
     p.add_argument("--size", type=int, default=None, help="for a folder: scale and crop images to this")
