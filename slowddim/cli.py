@@ -55,9 +55,9 @@ def run_sample(args:argparse.Namespace # parsed by `make_parser`
     check_int("scale", args.scale, 1)
     model, schedule = load_pretrained(args.model, device=default_device(args.device))
     free = args.steps is None and args.eta is None and args.solver is None # then the model's card may advise
-    advice = dict(steps=20, eta=0.) | (getattr(model, "card", {}).get("sampling", {}) if free else {})
-    if args.steps is None: args.steps = advice["steps"]
-    if args.eta is None: args.eta = advice["eta"]
+    usual, advised = dict(steps=20, eta=0., spacing="trailing"), getattr(model, "card", {}).get("sampling", {})
+    for name, value in (usual | advised if free else usual).items():
+        if getattr(args, name) is None: setattr(args, name, value)
     how = dict(n_steps=args.steps, solver=args.solver, eta=args.eta, spacing=args.spacing, seed=args.seed,
                start=args.start, batch_size=args.batch_size)
     iter_images(model, schedule, args.n, **how) # refuses bad input before a folder is made
@@ -150,7 +150,8 @@ def _add_sample(sub):
                    help="ddim, ddpm (eta 1), ab2, heun, dpmpp_2m; None: dpmpp_2m, ddim if eta is not 0")
     p.add_argument("--eta", type=float, default=None,
                    help="0 is DDIM (deterministic), 1 is DDPM; None: 0, or as for --steps")
-    p.add_argument("--spacing", default="trailing", help="trailing, leading, linspace, quadratic or logsnr")
+    p.add_argument("--spacing", default=None,
+                   help="trailing, leading, linspace, quadratic or logsnr; None: trailing, or as for --steps")
     p.add_argument("--seed", type=int, default=0, help="image i depends on (seed, i) alone")
     p.add_argument("--start", type=int, default=0, help="number of the first image")
     p.add_argument("--batch-size", type=int, default=None, help="images per network call; None: 64, on a GPU 512")

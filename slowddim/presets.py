@@ -76,7 +76,8 @@ _CIFAR = dict(data="cifar10", n_blocks=2, patch_size=1, dropout=0.1, flips=True,
 
 PRESETS = {
     "fashion_mnist_continuous": dict(data="fashion_mnist", continuous=True, epochs=5),
-    "mnist": dict(data="mnist", upsampling="transposed", epochs=6, bs=32, lr=7e-4, **_LEARN),
+    "mnist": dict(data="mnist", upsampling="transposed", epochs=6, bs=32, lr=7e-4,
+                  sampling=dict(steps=100, eta=1., spacing="logsnr"), **_LEARN),
     "cifar10_airplane": dict(data="cifar10", classes=["airplane"], widths=(64, 96, 128), flips=True, epochs=50,
                              sampling=dict(steps=100, eta=1.), **_LEARN),
     "cifar10_64": dict(widths=(64, 128, 128, 128), **_CIFAR),

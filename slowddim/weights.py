@@ -186,7 +186,7 @@ def shipped_names()->list[str]: # e.g. ["fashion_mnist"]
     return sorted(p.parent.name for p in weights_dir().glob(f"*/{MODEL_FILE}"))
 
 # %% ../nbs/api/01_weights.ipynb #501ea48e
-REPOSITORY_MODELS = ("cifar10_airplane", "fashion_mnist_continuous")
+REPOSITORY_MODELS = ("cifar10_airplane", "fashion_mnist_continuous", "mnist")
 
 def repository_dir()->Path: # `models`; an installed package has none
     "Return the folder of the models that come with a clone of the repository."
