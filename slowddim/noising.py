@@ -166,8 +166,7 @@ class NoisePredictor(Interpreter):
 # %% ../nbs/api/03_noising.ipynb #98b92c64
 class AnglePredictor(Interpreter):
     "A network told the noise variance of unit-variance images, heard as one that sees pixels and steps (Keras' DDIM)."
-    def __init__(self,
-                 net, # `net(x, v)`: x of mean 0 and std 1, v = 1000 times the noise variance (B,) -> predicted noise
+    def __init__(self, net, # `net(x, v)`: x of mean 0 and std 1, v = 1000 times the noise variance (B,)
                  n_steps:int=1000, # T of the table that samplers walk
                  min_signal:float=0.02, # signal rate at time 1
                  max_signal:float=0.95, # signal rate at time 0
@@ -180,23 +179,24 @@ class AnglePredictor(Interpreter):
         self.schedule = angle_schedule(n_steps, min_signal, max_signal, std)
 
     @property
-    def settings(self)->dict:
-        "How to build it again around its network."
-        return dict(n_steps=self.schedule.n_steps, min_signal=self.ends[0], max_signal=self.ends[1], mean=self.mean,
-                    std=self.std)
+    def settings(self)->dict: # how to build it again around its network
+        low, high = self.ends
+        return dict(n_steps=self.schedule.n_steps, min_signal=low, max_signal=high, mean=self.mean, std=self.std)
 
-    def rates(self, u:Tensor, like:Tensor)->tuple: # times (B,), images (B, C, H, W) -> three columns (B, 1, 1, 1)
+    def rates(self, u:Tensor, # times (B,) in [0, 1]
+              like:Tensor # images (B, C, H, W)
+             )->tuple: # three columns (B, 1, 1, 1)
         "Signal and noise rate in images of unit variance, and what pixels with that noise are divided by."
         signal, noise = (append_dims(v, like.ndim).to(like) for v in angle_rates(u, *self.ends))
         return signal, noise, (signal**2 + (self.std*noise)**2).sqrt()
 
-    def predict(self, x:Tensor, u:Tensor)->Tensor: # (B, C, H, W) of unit variance, times (B,) in [0, 1] -> noise
+    def predict(self, x:Tensor, # noisy images (B, C, H, W) of unit variance
+                u:Tensor # times (B,) in [0, 1]
+               )->Tensor: # predicted noise, shape of `x`
         "Ask the network in its own language."
-        variance = angle_rates(u, *self.ends)[1]**2
-        return model_output(self.net(x, (1000*variance).to(x)), x)
+        return model_output(self.net(x, (1000*angle_rates(u, *self.ends)[1]**2).to(x)), x)
 
-    def forward(self,
-                y:Tensor, # noisy images (B, C, H, W) in pixels
+    def forward(self, y:Tensor, # noisy images (B, C, H, W) in pixels
                 t:Tensor # time (B,), also between steps
                )->Tensor: # predicted noise, shape of `y`
         "Ask the network in its own units."

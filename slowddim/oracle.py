@@ -29,7 +29,10 @@ class GaussianOracle:
         self.schedule = as_schedule(schedule)
         self.mean, self.std = torch.as_tensor(mean, dtype=torch.float64), torch.as_tensor(std, dtype=torch.float64)
 
-    def __call__(self, x:Tensor, t:Tensor)->Tensor:
+    def __call__(self,
+                 x:Tensor, # noisy images (B, ...)
+                 t:Tensor # time of each (B,), or of all
+                )->Tensor: # noise, shape of `x`
         "Return E[eps | x_t = x], shape, dtype and device of `x`."
         ab = append_dims(self.schedule.at(t), x.ndim).to(x.device)
         mean, var = self.mean.to(x.device), self.std.to(x.device)**2
@@ -66,7 +69,10 @@ class MixtureOracle:
             raise ValueError(f"weights must be {len(self.means)} positive numbers, got {w.tolist()}")
         self.weights = w/w.sum()
 
-    def __call__(self, x:Tensor, t:Tensor)->Tensor:
+    def __call__(self,
+                 x:Tensor, # noisy images (B, ...)
+                 t:Tensor # time of each (B,), or of all
+                )->Tensor: # noise, shape of `x`
         "Return E[eps | x_t = x], shape, dtype and device of `x`."
         ab = append_dims(self.schedule.at(t), x.ndim + 1).to(x.device)
         var = ab*self.std**2 + 1 - ab
@@ -86,7 +92,10 @@ class CallCounter:
         "How often the model was called."
         return len(self.ts)
 
-    def __call__(self, x:Tensor, t:Tensor):
+    def __call__(self,
+                 x:Tensor, # noisy images (B, ...)
+                 t:Tensor # time of each (B,)
+                ): # what the model says
         "Call the model and note the time of the first image."
         self.ts.append(t[0].item())
         return self.model(x, t)

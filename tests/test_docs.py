@@ -2,6 +2,7 @@
 import ast
 import importlib
 import inspect
+import re
 import textwrap
 
 from fastcore.docments import docments
@@ -34,6 +35,11 @@ def unsaid(obj): # parameters without a description
     return [k for k, v in found.items() if k not in skip and not v.get("docment")]
 
 
+def methods(cls): # public ones of its own that say what they do
+    named = ((k, getattr(v, "__func__", v)) for k, v in vars(cls).items() if k == "__call__" or not k.startswith("_"))
+    return {k: f for k, f in named if inspect.isfunction(f) and f.__doc__}
+
+
 def modules(root):
     return sorted(p for p in (root/"slowddim").glob("*.py") if not p.stem.startswith("_") and p.stem != "all")
 
@@ -47,6 +53,8 @@ def test_parameters_are_described(root):
             if not (inspect.isfunction(obj) or inspect.isclass(obj)): continue
             if not obj.__doc__: missing.append(f"{path.stem}.{name}: no docstring")
             missing += [f"{path.stem}.{name}: {p}" for p in unsaid(obj)]
+            own = methods(obj) if inspect.isclass(obj) else {}
+            missing += [f"{path.stem}.{name}.{k}: {p}" for k, f in own.items() for p in unsaid(f)]
     assert not missing, "\n".join(missing)
 
 
@@ -64,6 +72,7 @@ def test_every_lesson_ends_with_exercises_that_run(root):
         found = [i for i, text in enumerate(texts) if "{.callout-tip collapse=" in text]
         assert [f'title="Answer {n}"}}' in texts[i] for n, i in enumerate(found, 1)] == [True]*3, path.name
         assert all(cells[i + 1].cell_type == "code" and texts[i + 2].startswith(":::\n") for i in found), path.name
+        assert all(re.search(r"\b(test_\w+\(|assert\b)", cells[i + 1].source) for i in found), f"{path.name}: untested"
         assert "## Exercises" in texts[found[0]] and "## What to read next" in texts[-1], path.name
         assert f"slowddim/blob/main/nbs/lessons/{path.name})" in "".join(texts), f"{path.name}: no link to Colab"
 

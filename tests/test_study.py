@@ -72,7 +72,7 @@ def test_table_2_is_complete_and_falls():
     for refine in range(4):
         for S in sizes: assert table["paper", refine, S]["n"] >= (200 if S <= 200 else 50)
     for way in [("paper", 0), ("paper", 1), ("last", 1)]:
-        errors = [table[*way, S]["mse"] for S in sizes if (*way, S) in table]
+        errors = [table[(*way, S)]["mse"] for S in sizes if (*way, S) in table]
         assert errors == sorted(errors, reverse=True) and len(errors) >= 5
     for S in sizes: assert table["paper", 3, S]["mse"] < table["paper", 1, S]["mse"] < table["paper", 0, S]["mse"]
     for S in sizes[:5]: assert table["last", 1, S]["calls"] == table["paper", 0, S]["calls"] + 1

@@ -1,4 +1,4 @@
-"Check that every link inside a built site leads somewhere: `tools/check_links.py [folder]`, default _docs."
+"Check that links inside a built site lead somewhere and nothing comes from elsewhere: `tools/check_links.py [folder]`."
 import sys
 from pathlib import Path
 from urllib.parse import unquote, urldefrag, urlsplit
@@ -34,11 +34,10 @@ def foreign(site:Path)->list[str]: # "page: source"
 
 
 def main():
-    "List what is broken or comes from elsewhere; fail if a link is broken."
+    "List what is broken or comes from elsewhere; fail if anything is."
     site = Path(sys.argv[1] if len(sys.argv) > 1 else "_docs").resolve()
-    for line in foreign(site): print("from another host:", line)
-    faults = broken(site)
-    sys.exit("\n".join([f"{len(faults)} broken links", *faults]) if faults else 0)
+    faults = [*broken(site), *(f"from another host: {line}" for line in foreign(site))]
+    sys.exit("\n".join([f"{len(faults)} faults", *faults]) if faults else 0)
 
 
 if __name__ == "__main__": main()

@@ -17,11 +17,18 @@ def prepare():
     "Make what is made of other files: the sidebar, and the changelog's page."
     import sidebar
     changes = (ROOT/"CHANGELOG.md").read_text("utf-8").split("\n", 1)[1].strip()
-    head = "---\ntitle: Changes\ndescription: What each version brought.\n---\n\n<!-- Made from CHANGELOG.md. -->"
-    text = f"{head}\n\n{changes}\n"
+    head = "---\ntitle: Changes\ndescription: What each version brought.\nrepo-actions: false\n---"
+    text = f"{head}\n\n<!-- Made from CHANGELOG.md. -->\n\n{changes}\n"
     page = NBS/"changelog.qmd"
     if not page.is_file() or page.read_text("utf-8") != text: page.write_text(text, encoding="utf-8")
     sidebar.main()
+
+
+def forget_stale_pages():
+    "Drop the processed pages if they are older than what pages read beside their own notebook."
+    read = [*ROOT.glob("results/*.json"), *ROOT.glob("slowddim/*.py"), ROOT/"tools"/"doc_procs.py"]
+    cache = ROOT/"_proc"
+    if cache.is_dir() and cache.stat().st_mtime < max(p.stat().st_mtime for p in read): shutil.rmtree(cache)
 
 
 def process(n_workers:int=1)->Path: # folder of the processed pages
@@ -30,9 +37,7 @@ def process(n_workers:int=1)->Path: # folder of the processed pages
     from nbdev.serve import proc_nbs
     os.chdir(ROOT)
     refresh_quarto_yml()
-    newest = max(p.stat().st_mtime for p in [*ROOT.glob("results/*.json"), ROOT/"tools"/"doc_procs.py"])
-    cache = ROOT/"_proc"
-    return proc_nbs(str(NBS), n_workers=n_workers, force=cache.is_dir() and cache.stat().st_mtime < newest)
+    return proc_nbs(str(NBS), n_workers=n_workers)
 
 
 def preview(out:Path):
@@ -49,11 +54,14 @@ def main():
     parser.add_argument("--preview", action="store_true", help="render the preview even where Quarto is installed")
     args = parser.parse_args()
     prepare()
+    forget_stale_pages()
+    out = args.out.resolve()
     if shutil.which("quarto") and not args.preview:
         subprocess.run([Path(sys.executable).parent/"nbdev-docs", "--n-workers", "2"], cwd=ROOT, check=True)
+        out = ROOT/"_docs"
         print("Rendered with quarto.")
-    else: preview(args.out.resolve())
-    print(f"Open {args.out.resolve()/'index.html'}, or run make docs-serve")
+    else: preview(out)
+    print(f"Open {out/'index.html'}, or run make docs-serve")
 
 
 if __name__ == "__main__": main()

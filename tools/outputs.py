@@ -12,15 +12,24 @@ ROOT = Path(__file__).parent.parent
 MAX_WIDTH, COLOURS, LARGE = 640, (48, 16), 45_000 # pixels; palette sizes, the second for pictures above LARGE bytes
 
 
+def palette_method(picture:Image.Image)->Image.Quantize:
+    "Pick the palette: one that keeps the thin coloured lines of a chart, which is mostly paper, or one for photos."
+    largest = max(n for n, _ in picture.getcolors(picture.width*picture.height))
+    chart = largest > 0.3*picture.width*picture.height
+    return Image.Quantize.FASTOCTREE if chart else Image.Quantize.MEDIANCUT
+
+
 def shrink(data:str)->str: # base64 PNG -> smaller base64 PNG
     "Scale a stored picture to at most `MAX_WIDTH` pixels and give it a palette."
     picture = Image.open(io.BytesIO(base64.b64decode(data)))
     if picture.mode == "P": return data
     if picture.width > MAX_WIDTH:
         picture = picture.resize((MAX_WIDTH, round(picture.height*MAX_WIDTH/picture.width)), Image.Resampling.LANCZOS)
+    picture = picture.convert("RGB")
+    method = palette_method(picture)
     for n_colours in COLOURS:
         buffer = io.BytesIO()
-        picture.convert("RGB").quantize(n_colours).save(buffer, format="PNG", optimize=True)
+        picture.quantize(n_colours, method=method).save(buffer, format="PNG", optimize=True)
         if buffer.tell() <= LARGE: break
     return min(base64.b64encode(buffer.getvalue()).decode(), data, key=len)
 

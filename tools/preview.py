@@ -99,8 +99,9 @@ class Site:
             return f'<a class="{name}" href="{root}{to}">{form.format(html.escape(self.order[i]["text"]))}</a>'
         repo, branch = self.website["repo-url"], self.website["repo-branch"]
         home = {"home": "1"} if href == "index.ipynb" else {}
+        made_of = "CHANGELOG.md" if href == "changelog.qmd" else f"{self.website['repo-subdir']}/{href}"
         return dict(**home, root=root, sidebar=menu(self.contents, href, root), repo=repo,
-                    source=f"{repo}/blob/{branch}/{self.website['repo-subdir']}/{href}",
+                    source=f"{repo}/blob/{branch}/{made_of}",
                     before=near((at or 0) - 1, "before", "‹ {}"), after=near((at or 0) + 1, "after", "{} ›"),
                     footer=self.website["page-footer"]["left"], **{"site-title": self.website["title"]},
                     **{"toc-title": self.html["toc-title"]})
