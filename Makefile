@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 METADATA := settings.ini setup.py pyproject.toml
 
-.PHONY: sample test export check notebooks pytest lint weights models outputs figures docs docs-serve readme results results-quick tables tables-models clean
+.PHONY: sample test export check notebooks pytest lint weights digits models outputs figures docs docs-serve readme results results-quick tables tables-models clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV) || (rm -rf $(VENV); exit 1)
@@ -44,12 +44,19 @@ export: $(VENV)/.installed-dev ## notebooks -> modules, README
 	@$(BIN)/nbdev-export
 	@$(BIN)/python tools/make_readme.py
 
-models: $(VENV)/.installed-dev ## train the models of the repository again (about an hour each on one core; resumes)
+checkpoints/mnist_first/card.json: | $(VENV)/.installed-dev
+	@$(BIN)/slowddim train --preset mnist --out checkpoints/mnist_first --log results/train_mnist_first.json
+
+checkpoints/mnist_second/card.json: checkpoints/mnist_first/card.json
+	@$(BIN)/slowddim train --preset mnist --init checkpoints/mnist_first --epochs 9 --lr 5e-4 --seed 1 --out checkpoints/mnist_second --log results/train_mnist_second.json
+
+digits: checkpoints/mnist_second/card.json ## train the model of the digits again, in three goes (five hours on one core; resumes)
+	@$(BIN)/slowddim train --preset mnist --init checkpoints/mnist_second --epochs 7 --lr 5e-4 --seed 2 --out models/mnist --log results/train_mnist.json
+
+models: digits ## train the models of the repository again (hours on one core; resumes)
 	@for name in mnist mnist_plain; do $(BIN)/python tools/train_classifier.py --data $$name || exit 1; done
 	@for name in fashion_mnist_continuous cifar10_airplane; do \
 	  $(BIN)/slowddim train --preset $$name --out models/$$name --log results/train_$$name.json || exit 1; done
-	@$(BIN)/slowddim train --preset mnist --out checkpoints/mnist_first --log results/train_mnist_first.json
-	@$(BIN)/slowddim train --preset mnist --init checkpoints/mnist_first --epochs 9 --lr 5e-4 --seed 1 --out models/mnist --log results/train_mnist.json
 	@$(BIN)/slowddim train --preset cifar10_64 --bs 32 --total-steps 40 --out checkpoints/cifar10_64 --log results/train_cifar10_64_short.json
 
 weights: $(VENV)/.installed-dev ## train the shipped model again (over an hour on two cores; resumes)
@@ -82,11 +89,14 @@ tables: $(VENV)/.installed-dev ## the studies (many hours on two cores; rows tha
 	@$(BIN)/slowddim table solvers --model fashion_mnist_continuous --n 2048 --steps 10 20 --solvers dpmpp_2m
 	@$(BIN)/slowddim table adaptive
 	@$(BIN)/python tools/ablate_complexity.py
+	@$(BIN)/python tools/compare_recipes.py
 
 tables-models: models ## the studies of the digits and the airplanes, which are trained first
+	@$(BIN)/python tools/airplane_components.py
 	@$(BIN)/slowddim table pixels --model models/cifar10_airplane --steps 5 10 20 --solvers ddim dpmpp_2m
 	@$(BIN)/slowddim table pixels --model models/cifar10_airplane --steps 50 --solvers dpmpp_2m
 	@$(BIN)/slowddim table pixels --model models/cifar10_airplane --steps 20 100 --solvers ddim --etas 1
+	@$(BIN)/slowddim table pixels --model models/cifar10_airplane --steps 10 20 50 --solvers dpmpp_2m --spacings logsnr
 	@$(BIN)/slowddim table reconstruction --model models/cifar10_airplane --n 30 --n-large 4 --ways paper-0 last-1
 	@$(BIN)/slowddim table digits --model models/mnist --steps 10 20 --solvers ddim dpmpp_2m
 	@$(BIN)/slowddim table digits --model models/mnist --steps 100 200 --solvers ddim --etas 1 --spacings logsnr

@@ -74,9 +74,9 @@ _BUILD = ("net", "widths", "n_blocks", "patch_size", "attention", "upsampling", 
 
 def _build(args): # -> network, schedule and data
     from slowddim.data import DATA_NAMES, load_data
-    from slowddim.presets import build_model
+    from slowddim.presets import PRESETS, build_model
     if args.data is None: raise ValueError(f"the preset {args.preset} needs --data, a folder of images")
-    if args.data in DATA_NAMES and args.size is not None and not args.preset:
+    if args.data in DATA_NAMES and args.size not in (None, PRESETS.get(args.preset, {}).get("size")):
         raise ValueError(f"--size is for folders, {args.data} has its own")
     size = None if args.data in DATA_NAMES else args.size
     data = load_data(args.data, classes=args.classes, size=size)
@@ -107,7 +107,7 @@ def run_train(args:argparse.Namespace # parsed by `make_parser`
     log = train(model.to(default_device(args.device)), args.lr, args.epochs, args.bs, opt, schedule, data=data,
                 ema=args.ema, checkpoint=checkpoint, resume=not args.restart, seed=args.seed,
                 precision=args.precision, weighting=args.weighting, flips=args.flips, total_steps=args.total_steps,
-                progress=not args.quiet, **_continuous_losses(args))
+                progress=not args.quiet, **origin, **_continuous_losses(args))
     if int(os.environ.get("RANK", 0)): return f"process {os.environ['RANK']} is done" # the first one writes
     command = "slowddim train " + shlex.join(args.argv)
     facts = {k: v for k, v in log.items() if k not in ("losses", "test_losses", "image_losses")}

@@ -24,7 +24,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms import v2
 
-from .core import check_choice, check_int, pad_images, to_unit
+from .core import check_choice, check_int, pad_images, progress_bar, to_unit
 
 # %% ../nbs/api/09_data.ipynb #8bfe3e17
 @dataclass(frozen=True, repr=False)
@@ -131,27 +131,39 @@ def _from_hub(name, split, path)->ImageSet: # the three sets that `datasets` ope
 # %% ../nbs/api/09_data.ipynb #92c4e3a8
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
 
+def _headers(files): # -> sizes that occur, are all of them grey? Nothing is decoded.
+    sizes, modes = set(), set()
+    for file in files:
+        with Image.open(file) as picture:
+            sizes.add(picture.size)
+            modes.add(picture.mode)
+    return sorted(sizes), modes <= {"1", "L", "LA"}
+
 def load_folder(folder, # holds images, or one sub-folder of images per class
                 size:int|None=None, # scale and centre-crop to this many pixels
-                channels:int=3 # 1: grey, 3: colour
+                channels:int|None=None # 1: grey, 3: colour; None: grey if all the images are
                )->ImageSet:
-    "Open a folder of images."
+    "Open a folder of images, one after another."
     folder = Path(folder)
     files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
     if size is not None: check_int("size", size, 1)
     if not files: raise FileNotFoundError(f"no images ({', '.join(sorted(IMAGE_SUFFIXES))}) in {folder}")
-    mode = check_choice("channels", str(channels), {"1": "L", "3": "RGB"})
-    pictures = [Image.open(f).convert({"1": "L", "3": "RGB"}[mode]) for f in files]
-    if size is not None:
-        fit = v2.Compose([v2.Resize(size, antialias=True), v2.CenterCrop(size)])
-        pictures = [fit(p) for p in pictures]
-    sizes = sorted({p.size for p in pictures})
-    if len(sizes) > 1:
+    sizes, grey = _headers(files)
+    if len(sizes) > 1 and size is None:
         raise ValueError(f"the images in {folder} have {len(sizes)} different sizes ({sizes[0]} ... {sizes[-1]}): "
                          f"pass size=")
+    channels = (1 if grey else 3) if channels is None else channels
+    check_choice("channels", str(channels), ("1", "3"))
+    width, height = sizes[0] if size is None else (size, size)
+    images = torch.empty(len(files), channels, height, width, dtype=torch.uint8)
+    fit = v2.Identity() if size is None else v2.Compose([v2.Resize(size, antialias=True), v2.CenterCrop(size)])
+    for image, file in zip(images, progress_bar(files, len(files) > 2000, desc="opening", unit="image")):
+        with Image.open(file) as picture:
+            pixels = np.array(fit(picture.convert("L" if channels == 1 else "RGB")))
+        image.copy_(torch.from_numpy(pixels).reshape(height, width, channels).permute(2, 0, 1))
     owners = [f.relative_to(folder).parts[0] if len(f.relative_to(folder).parts) > 1 else "images" for f in files]
     classes = tuple(sorted(set(owners)))
-    return ImageSet(folder.name, "train", _stack(pictures), torch.tensor([classes.index(o) for o in owners]), classes)
+    return ImageSet(folder.name, "train", images, torch.tensor([classes.index(o) for o in owners]), classes)
 
 # %% ../nbs/api/09_data.ipynb #56ed76c3
 def load_pictures(path, # an .npz with `arr_0`, or a folder of images

@@ -64,6 +64,7 @@ def build_model(data:ImageSet, # the images it is for
     table = SCHEDULES[schedule](n_steps, **ends)
     if continuous:
         if prediction != "eps": raise ValueError(f"continuous time predicts eps, got prediction={prediction!r}")
+        if schedule != "linear": raise ValueError(f"continuous time has its own schedule, got schedule={schedule!r}")
         model = fit_angle(model, data, size, n_steps=n_steps)
         table = model.schedule
     elif prediction != "eps": model = NoisePredictor(model, table, prediction)
@@ -79,7 +80,7 @@ PRESETS = {
     "mnist": dict(data="mnist", upsampling="transposed", epochs=6, bs=32, lr=7e-4,
                   sampling=dict(steps=100, eta=1., spacing="logsnr"), **_LEARN),
     "cifar10_airplane": dict(data="cifar10", classes=["airplane"], widths=(64, 96, 128), flips=True, epochs=50,
-                             sampling=dict(steps=100, eta=1.), **_LEARN),
+                             sampling=dict(steps=20, eta=0., spacing="logsnr"), **_LEARN),
     "cifar10_64": dict(widths=(64, 128, 128, 128), **_CIFAR),
     "cifar10_128": dict(widths=(128, 256, 256, 256), **_CIFAR),
     "celeba_hq": dict(data=None, size=256, widths=(64, 128, 128, 256, 256), attention=(3, 4), n_blocks=2, flips=True,
@@ -101,6 +102,7 @@ def open_preset(name:str, # one of `PRESETS`
     if data is None: raise ValueError(f"the preset {name!r} needs data: a folder of images")
     if not isinstance(data, ImageSet):
         size = None if data in DATA_NAMES else options.get("size")
+        if data in DATA_NAMES and changes.get("size"): raise ValueError(f"size is for folders, {data} has its own")
         data = load_data(data, classes=options.get("classes"), size=size)
     how = {_TRAINING[k]: v for k, v in options.items() if k in _TRAINING}
     rest = {k: v for k, v in options.items() if k not in (*_DATA, *_TRAINING)}

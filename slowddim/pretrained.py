@@ -47,14 +47,18 @@ def card_prose(card:dict # from `save_pretrained` or `model.card`
               )->str: # Markdown
     "Say in words what a model is: the README of its folder."
     settings, machine = card.get("settings", {}), card.get("machine", {})
+    classes = settings.get("classes", [])
+    few = f"only {', '.join(classes)}; " if 0 < len(classes) < 5 else ""
     lines = [f"# {card.get('name', 'A slowddim model')}", "A noise predictor for DDPM and DDIM sampling, "
-             f"trained on {card.get('data', 'unknown data')} ({settings.get('n_images', '?')} images)."]
+             f"trained on {card.get('data', 'unknown data')} ({few}{settings.get('n_images', '?')} images)."]
     if {"seconds", "steps", "precision"} <= card.keys():
+        threads, loss = machine.get("threads"), settings.get("loss", "noise_loss")
+        weighting = f", weighting {settings.get('weighting', 'eps')}" if loss == "noise_loss" else ""
         lines.append(f"{card['steps']} steps of {settings.get('bs')} images took {card['seconds']/60:.0f} minutes on "
-                     f"{machine.get('device')} ({machine.get('threads')} threads, {card['precision']}). The training "
-                     f"loss ({settings.get('loss', 'noise_loss')}, weighting {settings.get('weighting', 'eps')}) is "
-                     f"{card.get('test_loss')} "
-                     f"on test images.")
+                     f"{machine.get('device')} ({threads} thread{'s'*(threads != 1)}, {card['precision']}). "
+                     f"The loss was {loss}{weighting}.")
+    if card.get("test_loss") is not None:
+        lines.append(f"On test images the loss without weights is {card['test_loss']}.")
     if "command" in card: lines.append(f"Made by:\n\n```sh\n{card['command']}\n```")
     return "\n\n".join([*lines, ModelCard(card)._repr_markdown_()]) + "\n"
 
@@ -69,7 +73,7 @@ def find_model(name:str # a shipped name, a folder, or a hub id "owner/model"
     if Path(name).is_dir(): return Path(name)
     if name in REPOSITORY_MODELS:
         raise FileNotFoundError(f"the model {name!r} is not in the installed package: get the folder models/{name} of "
-                                f"the repository ({REPOSITORY}) and give its path, or train it with slowddim train "
+                                f"the repository ({REPOSITORY}) and give its path, or train one with slowddim train "
                                 f"--preset {name} --out {name}")
     if isinstance(name, str) and name.count("/") == 1 and not name.startswith((".", "/")):
         try: return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors"]))

@@ -270,6 +270,7 @@ def train(model:nn.Module, # changed in place; follows its own device
           clip_grad:float=1., # largest gradient norm; 0: no clipping
           precision:str="auto", # one of `PRECISIONS`
           weighting:str="eps", # one of `WEIGHTINGS`
+          init:str|None=None, # digest of the weights that `model` starts from, for the log
           flips:bool=False, # mirror half of the images, drawn anew each time
           total_steps:int|None=None, # optimiser steps instead of `n_epochs`
           loss=None, # function of (model, x_0, eps, u, schedule), see `noise_loss`; None: that, with `weighting`
@@ -279,7 +280,9 @@ def train(model:nn.Module, # changed in place; follows its own device
           progress:bool=True # show a bar
          )->dict: # the log: losses, test_losses, images_per_second, seconds, settings
     "Train a noise predictor (DDPM algorithm 1); ends with the averaged weights in `model`."
-    how = _checked(lr, bs, n_epochs, total_steps, ema, clip_grad, weighting) | dict(flips=bool(flips))
+    how = _checked(lr, bs, n_epochs, total_steps, ema, clip_grad, weighting) | dict(flips=bool(flips), init=init)
+    if loss is not None and weighting != "eps":
+        raise ValueError(f"weighting={weighting!r} goes with the default loss, not with one of your own")
     acc = _processes(model_device(model))
     schedule, done = as_schedule(DDPM() if ddpm is None else ddpm), Path(checkpoint) if checkpoint else None
     how |= dict(precision=_precision(precision, model), seed=_seed(seed, done, resume))

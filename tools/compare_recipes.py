@@ -1,9 +1,11 @@
-"""Train several networks for the same time each and score their pictures: which shape and recipe to train to the end.
+"""Train several networks with the same arithmetic each and score their pictures: which shape and recipe to train on.
 
-    python tools/compare_recipes.py                       # 12 minutes each; the same command goes on where it stopped
-    python tools/compare_recipes.py --only first v --minutes 2
+    python tools/compare_recipes.py                       # the same command goes on where it stopped
+    python tools/compare_recipes.py --only first v --tflop 10
 
-Writes results/recipes_fashion_mnist.json, a row for each recipe.
+A step costs three forward passes of each of its images; a narrow network gets more steps. Counted arithmetic is the
+same on a busy machine as on an idle one, a clock is not; the speeds are measured beside it. Writes
+results/recipes_fashion_mnist.json, a row for each recipe.
 """
 import argparse
 import shlex
@@ -13,6 +15,7 @@ import time
 from pathlib import Path
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from slowddim.cli import parse_args, run_train
 from slowddim.core import default_device
@@ -23,26 +26,24 @@ from slowddim.study import fill_table
 from slowddim.weights import read_json
 
 COMMON = "--data fashion_mnist --seed 0"
+V = "--prediction v --schedule cosine"
 RECIPES = { # what `slowddim train` is told besides COMMON
     "first": "",
-    "v": "--prediction v --weighting v",
-    "v min-snr": "--prediction v --weighting min_snr",
-    "v simple": "--prediction v",
-    "min-snr": "--weighting min_snr",
-    "x_0 min-snr": "--prediction x_0 --weighting min_snr",
-    "cosine": "--schedule cosine",
-    "v cosine": "--prediction v --schedule cosine",
-    "v cosine, v weighting": "--prediction v --schedule cosine --weighting v",
+    "v": "--prediction v",
+    "v cosine": V,
+    "v cosine, v weighting": f"{V} --weighting v",
+    "v cosine, min-snr": f"{V} --weighting min_snr",
+    "x_0 cosine, min-snr": "--prediction x_0 --schedule cosine --weighting min_snr",
+    "v sigmoid": "--prediction v --schedule sigmoid",
     "continuous": "--continuous",
-    "sigmoid": "--schedule sigmoid",
-    "batch 128": "--bs 128 --lr 2e-3",
-    "long average": "--ema 0.9995",
-    "narrow": "--widths 48 48 96",
-    "wide": "--widths 96 96 192",
-    "two blocks": "--n-blocks 2",
-    "two levels": "--widths 64 128",
-    "four-pixel patches": "--widths 128 192 --patch-size 4",
+    "v cosine, batch 32": f"{V} --bs 32 --lr 7e-4",
+    "v cosine, flips": f"{V} --flips",
+    "v cosine, narrow": f"{V} --widths 32 64 128",
+    "v cosine, two blocks": f"{V} --widths 32 64 128 --n-blocks 2",
+    "v cosine, two levels": f"{V} --widths 64 128",
+    "v cosine, four-pixel patches": f"{V} --widths 128 192 --patch-size 4",
 }
+SCORED = (("dpmpp_2m", 10), ("dpmpp_2m", 20)) # solver and calls
 
 
 def train_once(args, folder, **changes):
@@ -64,20 +65,29 @@ def images_per_second(model, schedule, n=64, n_steps=5):
     return n*n_steps/(time.perf_counter() - tic)
 
 
+def flops_per_image(args, folder):
+    "Floating-point operations of one forward pass of one image, counted on a network trained for one step."
+    train_once(args, folder, **{"total-steps": 1})
+    model, schedule = load_pretrained(str(folder), device="cpu")
+    with FlopCounterMode(display=False) as counter: sample_images(model, schedule, 1, 1, solver="ddim", progress=False)
+    return counter.get_total_flops()
+
+
 def measure(cell, judge, device):
-    "Train one recipe for the cell's minutes and score it."
+    "Train one recipe with the cell's arithmetic and score it."
     folder = Path(tempfile.mkdtemp())
     try:
-        probe = train_once(cell["args"], folder/"probe", **{"total-steps": 60})
-        steps = max(60, round(cell["minutes"]*60*probe["images_per_second"]/probe["settings"]["bs"]))
+        flops = flops_per_image(cell["args"], folder/"probe")
+        bs = parse_args(["train", *shlex.split(cell["args"])]).bs
+        steps = round(cell["tflop"]*1e12/(3*flops*bs))
         log = train_once(cell["args"], folder/"model", **{"total-steps": steps})
         model, schedule = load_pretrained(str(folder/"model"), device=device)
         model, scores = model.to(memory_format=torch.channels_last), {}
-        for solver, calls in (("dpmpp_2m", 10), ("ddim", 10), ("dpmpp_2m", 25)):
+        for solver, calls in SCORED:
             x = sample_images(model, schedule, cell["n"], calls, solver=solver, batch_size=256, progress=False)
             scores[f"{solver} {calls}"] = judge.fid(judge.features(x)).facts()
-        return dict(scores=scores, steps=log["steps"], train_images_per_second=log["images_per_second"],
-                    train_seconds=log["seconds"], test_loss=log["test_losses"][-1][1],
+        return dict(scores=scores, steps=steps, mflop_per_image=round(flops/1e6, 1), train_seconds=log["seconds"],
+                    train_images_per_second=log["images_per_second"], test_loss=log["test_losses"][-1][1],
                     n_parameters=log["settings"]["n_parameters"], precision=log["precision"],
                     calls_per_second_cpu=round(images_per_second(model, schedule), 1))
     finally: shutil.rmtree(folder)
@@ -85,17 +95,17 @@ def measure(cell, judge, device):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=12., help="training time of each (default 12)")
+    parser.add_argument("--tflop", type=float, default=40., help="arithmetic of each training (default 40 TFLOP)")
     parser.add_argument("--n", type=int, default=2048, help="images a score (default 2048)")
     parser.add_argument("--only", nargs="+", choices=RECIPES, default=list(RECIPES), help="which recipes")
     parser.add_argument("--device", default=None, help="cpu or cuda; the default is the best one here")
     parser.add_argument("--out", default="results/recipes_fashion_mnist.json", help="JSON file to fill")
     args = parser.parse_args()
     device, judge = default_device(args.device), ImageEval.fashion_mnist()
-    cells = [dict(recipe=name, args=f"{COMMON} {RECIPES[name]}".strip(), minutes=args.minutes, n=args.n,
+    cells = [dict(recipe=name, args=f"{COMMON} {RECIPES[name]}".strip(), tflop=args.tflop, n=args.n,
                   device=device.type, extractor=judge.model.digest) for name in args.only]
     rows = fill_table(args.out, cells, lambda cell: measure(dict(cell, args=RECIPES[cell["recipe"]]), judge, device),
-                      command=f"python tools/compare_recipes.py --minutes {args.minutes:g}", device=device)
+                      command=f"python tools/compare_recipes.py --tflop {args.tflop:g}", device=device)
     for row in sorted(rows, key=lambda r: r["scores"]["dpmpp_2m 10"]["value"]):
         found = ", ".join(f"{k}: {v['value']:.2f}" for k, v in row["scores"].items())
         print(f"{row['recipe']:>20}  {found}; {row['train_images_per_second']:.0f} images/s in training, "
