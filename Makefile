@@ -99,7 +99,8 @@ tables-models: models ## the studies of the digits and the airplanes, which are 
 	@$(BIN)/slowddim table pixels --model models/cifar10_airplane --steps 10 20 50 --solvers dpmpp_2m --spacings logsnr
 	@$(BIN)/slowddim table reconstruction --model models/cifar10_airplane --n 30 --n-large 4 --ways paper-0 last-1
 	@$(BIN)/slowddim table digits --model models/mnist --steps 10 20 --solvers ddim dpmpp_2m
-	@$(BIN)/slowddim table digits --model models/mnist --steps 100 200 --solvers ddim --etas 1 --spacings logsnr
+	@$(BIN)/slowddim table digits --model models/mnist --steps 100 --solvers ddim --etas 1 --spacings logsnr
+	@$(BIN)/slowddim table digits --model models/mnist --steps 20 50 --solvers dpmpp_2m --spacings logsnr
 	@$(BIN)/slowddim table time --model models/mnist --n 4
 	@$(BIN)/slowddim table time --model models/cifar10_airplane --n 4
 
