@@ -233,7 +233,9 @@ def _run_epochs(run, acc, data, test, schedule, size, *, loss, track, checkpoint
     acc.wait_for_everyone()
 
 # %% ../nbs/api/16_train.ipynb #1e77548d
-def _checked(lr, bs, n_epochs, total_steps, ema, clip_grad, weighting): # numbers that need no data to be checked
+def _checked(lr, bs, n_epochs, total_steps, ema, clip_grad, weighting, loss): # numbers that need no data to be checked
+    if loss is not None and weighting != "eps":
+        raise ValueError(f"weighting={weighting!r} goes with the default loss, not with one of your own")
     check_int("n_epochs", n_epochs, 1)
     return dict(lr=check_number("lr", lr, 0), bs=check_int("bs", bs, 1),
                 total_steps=None if total_steps is None else check_int("total_steps", total_steps, 1),
@@ -280,9 +282,7 @@ def train(model:nn.Module, # changed in place; follows its own device
           progress:bool=True # show a bar
          )->dict: # the log: losses, test_losses, images_per_second, seconds, settings
     "Train a noise predictor (DDPM algorithm 1); ends with the averaged weights in `model`."
-    how = _checked(lr, bs, n_epochs, total_steps, ema, clip_grad, weighting) | dict(flips=bool(flips), init=init)
-    if loss is not None and weighting != "eps":
-        raise ValueError(f"weighting={weighting!r} goes with the default loss, not with one of your own")
+    how = _checked(lr, bs, n_epochs, total_steps, ema, clip_grad, weighting, loss) | dict(flips=bool(flips), init=init)
     acc = _processes(model_device(model))
     schedule, done = as_schedule(DDPM() if ddpm is None else ddpm), Path(checkpoint) if checkpoint else None
     how |= dict(precision=_precision(precision, model), seed=_seed(seed, done, resume))

@@ -49,3 +49,17 @@ def test_search_order(tmp_path, monkeypatch):
     assert find_data("mnist", tmp_path/"mine") == str(tmp_path/"mine")
     assert find_data("mnist") == str(tmp_path/"env"/"mnist")
     assert find_data("cifar10") == "uoft-cs/cifar10"
+
+
+def test_a_folder_of_grey_images_stays_grey(tmp_path):
+    import numpy as np
+    from PIL import Image
+
+    from slowddim.data import load_folder
+    pixels = np.arange(60, dtype=np.uint8).reshape(6, 10)
+    for name in ("a", "b"): Image.fromarray(pixels).save(tmp_path/f"{name}.png")
+    grey, colour = load_folder(tmp_path), load_folder(tmp_path, channels=3)
+    assert grey.images.shape == (2, 1, 6, 10) and colour.images.shape == (2, 3, 6, 10)
+    assert (grey.images == pixels).all() and (colour.images == pixels).all()
+    Image.new("RGB", (10, 6)).save(tmp_path/"c.png")
+    assert load_folder(tmp_path).images.shape == (3, 3, 6, 10)
