@@ -206,7 +206,7 @@ def _processes(device): # accelerate's view of the processes that train together
     several_cpus = device.type == "cpu" and int(os.environ.get("WORLD_SIZE", 1)) > 1
     return Accelerator(device_placement=False, cpu=several_cpus)
 
-def _run_epochs(run, acc, data, test, schedule, size, *, loss, track, checkpoint, save_every, progress):
+def _run_epochs(run, acc, data, test, size, schedule, loss, track, checkpoint, save_every, progress):
     cfg, bs = run.settings, run.settings["bs"]
     wrapped = acc.prepare_model(run.model, device_placement=False)
     per_epoch, total = -(-len(data)//bs), cfg["total_steps"]
@@ -286,14 +286,13 @@ def train(model:nn.Module, # changed in place; follows its own device
     acc = _processes(model_device(model))
     schedule, done = as_schedule(DDPM() if ddpm is None else ddpm), Path(checkpoint) if checkpoint else None
     how |= dict(precision=_precision(precision, model), seed=_seed(seed, done, resume))
-    train_set, test_set, size = _open_sets(model, data, n_test, classes)
+    train_set, *sets = _open_sets(model, data, n_test, classes)
     if total_steps is None: how["total_steps"] = n_epochs*-(-len(train_set)//bs)
     model.train().requires_grad_(True).to(memory_format=torch.channels_last)
     average = None if ema is None else copy.deepcopy(model).requires_grad_(False).eval()
     opt = opt_func(model.parameters(), lr=lr)
     run = Training(model, average, opt, how | _facts(model, train_set, schedule, loss, opt))
     if done and done.is_file() and resume: run.load(done)
-    _run_epochs(run, acc, train_set, test_set, schedule, size, loss=loss, track=track or {}, checkpoint=done,
-                save_every=save_every, progress=progress)
+    _run_epochs(run, acc, train_set, *sets, schedule, loss, track or {}, done, save_every, progress)
     model.eval().load_state_dict((average or model).state_dict())
     return _log(run)
