@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 from nbformat import read, write
 from PIL import Image
 
@@ -13,10 +14,16 @@ MAX_WIDTH, COLOURS, LARGE = 640, (48, 16), 45_000 # pixels; palette sizes, the s
 
 
 def palette_method(picture:Image.Image)->Image.Quantize:
-    "Pick the palette: one that keeps the thin coloured lines of a chart, which is mostly paper, or one for photos."
-    largest = max(n for n, _ in picture.getcolors(picture.width*picture.height))
-    chart = largest > 0.3*picture.width*picture.height
-    return Image.Quantize.FASTOCTREE if chart else Image.Quantize.MEDIANCUT
+    "Pick the palette that changes least of what is not paper: thin coloured lines and photos want different ones."
+    pixels = np.asarray(picture).astype(float)
+    paper = max(picture.getcolors(picture.width*picture.height))[1]
+    drawn = (pixels != paper).any(-1)
+
+    def change(method):
+        quantized = np.asarray(picture.quantize(COLOURS[0], method=method).convert("RGB"))
+        return np.abs(quantized - pixels)[drawn].mean() if drawn.any() else 0.
+
+    return min((Image.Quantize.MEDIANCUT, Image.Quantize.FASTOCTREE), key=change)
 
 
 def shrink(data:str)->str: # base64 PNG -> smaller base64 PNG
