@@ -28,11 +28,11 @@ def _write_film(path, model, schedule, args): # the grid forming, as GIF
     import torch
 
     from slowddim.animate import animate
-    from slowddim.core import DATA_RANGE, image_generators, model_device, model_shape, randn
+    from slowddim.core import DATA_RANGE, autocast, image_generators, model_device, model_shape, randn
     from slowddim.generate import solver_trajectory
     generators = image_generators(args.seed, args.start, args.n)
     x_T = randn((args.n, *model_shape(model)), generator=generators, device=model_device(model))
-    with torch.inference_mode():
+    with torch.inference_mode(), autocast(args.precision, model_device(model)):
         states = solver_trajectory(model, x_T, schedule, args.steps, solver=args.solver, eta=args.eta,
                                    spacing=args.spacing, clip=DATA_RANGE, generator=generators,
                                    progress=not args.quiet)
@@ -59,7 +59,7 @@ def run_sample(args:argparse.Namespace # parsed by `make_parser`
     for name, value in (usual | advised if free else usual).items():
         if getattr(args, name) is None: setattr(args, name, value)
     how = dict(n_steps=args.steps, solver=args.solver, eta=args.eta, spacing=args.spacing, seed=args.seed,
-               start=args.start, batch_size=args.batch_size)
+               start=args.start, batch_size=args.batch_size, precision=args.precision)
     iter_images(model, schedule, args.n, **how) # refuses bad input before a folder is made
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".npz": sample_to_npz(path, model, schedule, args.n, progress=not args.quiet, **how)
@@ -155,6 +155,8 @@ def _add_sample(sub):
     p.add_argument("--seed", type=int, default=0, help="image i depends on (seed, i) alone")
     p.add_argument("--start", type=int, default=0, help="number of the first image")
     p.add_argument("--batch-size", type=int, default=None, help="images per network call; None: 64, on a GPU 512")
+    p.add_argument("--precision", choices=["auto", "fp32", "bf16"], default="fp32",
+                   help="of the network's arithmetic; auto: bf16 where the machine is built for it")
     p.add_argument("--out", default="samples.png",
                    help="a .png grid, a .gif film, or an .npz with arr_0 uint8 (N, H, W, C)")
     p.add_argument("--scale", type=int, default=2, help="enlarge each pixel of a .png or .gif")

@@ -23,8 +23,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .core import DATA_RANGE, check_choice, check_int, crop_images, image_generators
-from .core import model_device, model_shape, progress_bar, randn, to_pixels
+from .core import DATA_RANGE, autocast, check_choice, check_int, crop_images, image_generators
+from .core import model_device, model_shape, pick_precision, progress_bar, randn, to_pixels
 from .ddim import ddim_trajectory, plan_steps
 from .ddpm import VARIANCES, State, check_clip, last_x0
 from .ode import ODE_SOLVERS, ode_trajectory
@@ -80,12 +80,14 @@ def solver_trajectory(model, # `model(x, t)` predicting noise
 
 # %% ../nbs/api/14_generate.ipynb #7bf2f697
 @torch.inference_mode()
-def _batches(model, schedule, numbers, shape, n_steps, batch_size, seed, how): # -> (first number, uint8 batch)
+def _batches(model, schedule, numbers, shape, n_steps, batch_size, seed, precision, how): # -> first number, batch
     device = model_device(model)
     for first in range(numbers.start, numbers.stop, batch_size):
         own = image_generators(seed, first, min(batch_size, numbers.stop - first))
         x_T = randn((len(own), *shape), generator=own, device=device)
-        yield first, to_images(last_x0(solver_trajectory(model, x_T, schedule, n_steps, generator=own, **how)), model)
+        with autocast(precision, device):
+            x_0 = last_x0(solver_trajectory(model, x_T, schedule, n_steps, generator=own, **how))
+        yield first, to_images(x_0, model)
 
 def iter_images(model, # `model(x, t)` predicting noise
                 schedule:NoiseSchedule, # or an object with `.schedule`
@@ -99,7 +101,8 @@ def iter_images(model, # `model(x, t)` predicting noise
                 clip=DATA_RANGE, # range of the predicted x_0, see `ddim_sample`; None: no clipping
                 seed:int=0, # image i depends on (seed, i) alone
                 start:int=0, # number of the first image
-                batch_size:int|None=None # images per network call; None: 64, on a GPU 512
+                batch_size:int|None=None, # images per network call; None: 64, on a GPU 512
+                precision:str="fp32" # of the network, one of `PRECISIONS`
                )->Iterator[tuple[int, Tensor]]: # number of the first image, uint8 (B, H, W, C)
     "Check everything, then yield images `start` to `start+n-1` a batch at a time."
     schedule, n, start = as_schedule(schedule), check_int("n", n, 1), check_int("start", start, 0)
@@ -107,9 +110,10 @@ def iter_images(model, # `model(x, t)` predicting noise
     plan_steps(schedule, n_steps, eta=eta, variance=variance, spacing=spacing)
     if batch_size is None: batch_size = 64 if model_device(model).type == "cpu" else 512
     batch_size = check_int("batch_size", batch_size, 1)
+    precision = pick_precision(precision, model_device(model))
     how = dict(solver=solver, eta=eta, variance=variance, spacing=spacing, clip=check_clip(clip))
     return _batches(model, schedule, range(start, start + n), model_shape(model, shape), n_steps, batch_size,
-                    check_int("seed", seed, 0), how)
+                    check_int("seed", seed, 0), precision, how)
 
 # %% ../nbs/api/14_generate.ipynb #f20c56f2
 def sample_images(model, # `model(x, t)` predicting noise
@@ -123,7 +127,7 @@ def sample_images(model, # `model(x, t)` predicting noise
                   start:int=0, # number of the first image
                   batch_size:int|None=None, # images per network call; None: 64, on a GPU 512
                   progress:bool=True, # show a bar
-                  **kwargs # `variance`, `spacing`, `clip`, as in `iter_images`
+                  **kwargs # `variance`, `spacing`, `clip`, `precision`, as in `iter_images`
                  )->Tensor: # uint8 (N, H, W, C)
     "Sample images `start` to `start+n-1` as bytes (DDIM eq. 12)."
     batches = iter_images(model, schedule, n, n_steps, shape=shape, solver=solver, eta=eta, seed=seed, start=start,

@@ -56,18 +56,18 @@ def build_model(data:ImageSet, # the images it is for
     size = max(8, 2**math.ceil(math.log2(height)))
     torch.manual_seed(seed)
     crop = height if height < size else None
+    table = SCHEDULES[schedule](n_steps, **dict(beta_max=beta_max) if schedule == "linear" else {})
     if check_choice("net", net, ("small", "source")) == "source": model = fashion_unet(channels, size, crop)
     else:
         flags = None if attention is None else tuple(levels_that_attend(attention, len(widths)))
-        model = UNet(size, channels, tuple(widths), n_blocks, flags, patch_size, crop, dropout, upsampling)
-    ends = dict(beta_max=beta_max) if schedule == "linear" else {}
-    table = SCHEDULES[schedule](n_steps, **ends)
+        model = UNet(size, channels, tuple(widths), n_blocks, flags, patch_size, crop, dropout, upsampling,
+                     prediction, table.spec if prediction != "eps" else None)
     if continuous:
         if prediction != "eps": raise ValueError(f"continuous time predicts eps, got prediction={prediction!r}")
         if schedule != "linear": raise ValueError(f"continuous time has its own schedule, got schedule={schedule!r}")
         model = fit_angle(model, data, size, n_steps=n_steps)
         table = model.schedule
-    elif prediction != "eps": model = NoisePredictor(model, table, prediction)
+    elif prediction != "eps" and net == "source": model = NoisePredictor(model, table, prediction)
     return model, table
 
 # %% ../nbs/api/19a_presets.ipynb #ef6c622a

@@ -142,13 +142,13 @@ def _folder_schedule(folder, name): # the schedule in a model's folder, and what
     raise FileNotFoundError(f"{name} has no {SCHEDULE_FILE} and no {_SCHEDULER_FILE}: pass schedule=, the one it was "
                             f"trained with")
 
-def _read_model(folder): # the network in a folder, with its card; what it predicts, and its clock, if written there
-    state, config, card = read_model_folder(folder)
+def _build_model(folder, state, config, card, schedule, said): # the network of these files, as one that says noise
     kind = config.get("_class_name")
     if kind not in _CLASSES:
         raise ValueError(f"{folder/CONFIG_FILE} names the class {kind!r}, known are {', '.join(map(repr, _CLASSES))}")
     crop = config.pop("image_size", None) if kind == "UNet2DModel" else None
-    prediction, angle = config.pop("prediction", None), config.pop("angle", None)
+    prediction, angle = config.pop("prediction", None) or said or "eps", config.pop("angle", None)
+    if kind == "UNet" and prediction != "eps": config |= dict(prediction=prediction, schedule=schedule.spec)
     model = _CLASSES[kind].from_config(config)
     if crop is not None: model.register_to_config(image_size=crop)
     if kind == "UNet2DModel":
@@ -156,7 +156,8 @@ def _read_model(folder): # the network in a folder, with its card; what it predi
     try: model.load_state_dict(state)
     except RuntimeError as e: raise ValueError(f"{folder/MODEL_FILE} does not fit its {CONFIG_FILE}: {e}") from e
     model.card = ModelCard(card)
-    return model, prediction, angle
+    if angle: return AnglePredictor(model, **angle)
+    return model if kind == "UNet" or prediction == "eps" else NoisePredictor(model, schedule, prediction)
 
 # %% ../nbs/api/13_pretrained.ipynb #ccd1685d
 def load_pretrained(name:str="fashion_mnist", # a shipped name, a folder (ours or diffusers'), or a hub id
@@ -166,11 +167,10 @@ def load_pretrained(name:str="fashion_mnist", # a shipped name, a folder (ours o
                    )->tuple: # (model, schedule); `model.card` tells the rest
     "Open a trained noise predictor and the schedule it was trained with."
     folder = find_model(name)
-    model, prediction, angle = _read_model(folder/"unet" if (folder/"unet"/CONFIG_FILE).is_file() else folder)
+    net = folder/"unet" if (folder/"unet"/CONFIG_FILE).is_file() else folder
+    files = read_model_folder(net)
     schedule, said = _folder_schedule(folder, name) if schedule is None else (as_schedule(schedule), None)
-    if angle: model = AnglePredictor(model, **angle)
-    elif (prediction := prediction or said or "eps") != "eps": model = NoisePredictor(model, schedule, prediction)
-    model = model.to(device).eval().requires_grad_(False)
+    model = _build_model(net, *files, schedule, said).to(device).eval().requires_grad_(False)
     return (model if dtype == torch.float32 else model.to(dtype)), schedule
 
 # %% ../nbs/api/13_pretrained.ipynb #698fecec

@@ -40,7 +40,10 @@ def fill_table(file, # JSON file to write and resume
               )->list[dict]: # the rows of these cells, in order
     "Measure every cell that has no row yet, writing the file after each."
     def read(): return read_json(file) if Path(file).is_file() else dict(commands=[], rows=[])
-    def found(cell): return next((r for r in read()["rows"] if cell.items() <= r.items()), None)
+    def precise(row): return row.get("precision", "fp32") # which rows name only where it is another
+    def found(cell):
+        rows = (r for r in read()["rows"] if cell.items() <= r.items() and precise(r) == precise(cell))
+        return next(rows, None)
     def write(row=None): # another process may have added rows since: read again, then add
         table = read()
         commands = table["commands"] if command in table["commands"] else [*table["commands"], command]
@@ -129,7 +132,7 @@ def solver_cells(model, # has `.card` with its digest
     return [dict(**who, solver=solver, spacing=spacing, eta=eta, S=(c + 1)//2 if solver == "heun" else c, seed=seed)
             for c in calls for spacing in spacings for solver in solvers]
 
-SAMPLING = ("solver", "spacing", "eta", "seed", "variance", "clip") # what `sample_images` is told
+SAMPLING = ("solver", "spacing", "eta", "seed", "variance", "clip", "precision") # what `sample_images` is told
 
 def sample_cell(model, # `model(x, t)` predicting noise
                 schedule:NoiseSchedule, # its schedule

@@ -22,8 +22,8 @@ import torch
 from diffusers import DDIMScheduler, DDPMScheduler
 
 from .adaptive import complexity, complexity_sample, embedded_sample
-from .core import check_choice, check_int, check_number, image_generators, model_device, model_shape
-from .core import progress_bar, randn, seeded_generator
+from .core import autocast, check_choice, check_int, check_number, image_generators, model_device
+from .core import model_shape, progress_bar, randn, seeded_generator
 from .ddim import ddim_sample, sample
 from .fid import ImageEval
 from .judges import DigitEval, PixelEval
@@ -103,7 +103,7 @@ def measure_source(model, # `model(x, t)` predicting noise
     features, seconds, size = [], [], cell["group"]
     for i in progress_bar(range(cell["n"]//size), progress, desc=cell["way"], unit="group"):
         tic = time.perf_counter()
-        x = draw(size, cell["seed"] + i).cpu()
+        with autocast(cell.get("precision", "fp32"), model_device(model)): x = draw(size, cell["seed"] + i).cpu()
         seconds.append(time.perf_counter() - tic)
         features.append(judge.features(x))
     fid = judge.fid(torch.cat(features))

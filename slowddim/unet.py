@@ -22,9 +22,12 @@ from diffusers import UNet2DModel
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.models.unets.unet_2d import UNet2DOutput
+from fastcore.basics import patch
 from torch import Tensor, nn
 
 from .core import check_choice, check_int
+from .noising import to_eps
+from .schedule import schedule_from_spec
 
 # %% ../nbs/api/12_unet.ipynb #dcd5e46b
 def timestep_embedding(t:Tensor, # (B,) int or float
@@ -87,8 +90,12 @@ class Attention(nn.Module):
         b, c, h, w = x.shape
         pixels = self.norm(x).flatten(2).transpose(1, 2) # (B, H*W, C)
         q, k, v = self.qkv(pixels).view(b, h*w, 3, self.n_heads, -1).permute(2, 0, 3, 1, 4) # (B, heads, H*W, d)
-        seen = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(b, h*w, c)
-        return x + self.out(seen).transpose(1, 2).reshape(b, c, h, w)
+        if x.device.type == "cpu":
+            q, k, v = (z.to(torch.promote_types(z.dtype, torch.float32)) for z in (q, k, v))
+            with torch.autocast("cpu", enabled=False): seen = F.scaled_dot_product_attention(q, k, v)
+        else: seen = F.scaled_dot_product_attention(q, k, v)
+        seen = self.out(seen.to(pixels.dtype).transpose(1, 2).reshape(b, h*w, c))
+        return x + seen.transpose(1, 2).reshape(b, c, h, w)
 
 # %% ../nbs/api/12_unet.ipynb #8bde1d59
 class Downsample(nn.Conv2d):
@@ -165,6 +172,11 @@ def _check_levels(sample_size, widths, attention, patch_size): # -> one True or 
         raise ValueError(f"sample_size must be a multiple of {coarsest} for {len(widths)} levels, got {sample_size}")
     return attention
 
+def _open_schedule(prediction, spec): # -> the schedule, None for a network that says noise
+    if (check_choice("prediction", prediction, ("eps", "v", "x_0")) == "eps") != (spec is None):
+        raise ValueError(f"a schedule goes with the predictions v and x_0: got {prediction!r} and {spec!r}")
+    return None if spec is None else schedule_from_spec(spec)
+
 def _check_input(config, sample): # refuse images the network was not built for
     expected, size = (config.in_channels, config.sample_size, config.sample_size), config.sample_size
     if tuple(sample.shape[1:]) != expected:
@@ -184,9 +196,12 @@ class UNet(ModelMixin, ConfigMixin):
                  patch_size:int=2, # pixels folded into channels, per side
                  image_size:int|None=None, # crop samples to this size; None: no crop
                  dropout:float=0., # in the residual blocks
-                 upsampling:str="nearest" # "nearest" | "transposed"
+                 upsampling:str="nearest", # "nearest" | "transposed"
+                 prediction:str="eps", # what the last layer says: "eps", "v" or "x_0"; the answer is noise always
+                 schedule:dict|None=None # `NoiseSchedule.spec`, which a prediction other than "eps" needs
                 ):
         super().__init__()
+        self.prediction, self.schedule = prediction, _open_schedule(prediction, schedule)
         attention = _check_levels(sample_size, widths, attention, patch_size)
         n_emb, n_folded = 4*widths[0], in_channels*patch_size**2
         self.time = nn.Sequential(nn.Linear(widths[0], n_emb), nn.SiLU(), nn.Linear(n_emb, n_emb), nn.SiLU())
@@ -196,21 +211,25 @@ class UNet(ModelMixin, ConfigMixin):
         self.up = _up_path(widths, n_blocks, attention, n_emb, dropout, skips, upsampling)
         self.head = nn.Sequential(nn.GroupNorm(8, widths[0]), nn.SiLU(), nn.Conv2d(widths[0], n_folded, 3, padding=1))
 
-    def forward(self, sample:Tensor, # noisy images (B, C, H, W)
-                timestep, # number or tensor (B,), int or float
-                return_dict:bool=True # False: a tuple, as `diffusers` has it
-               ): # object with `.sample`, the predicted noise (B, C, H, W)
-        "Predict the noise in `sample`."
-        _check_input(self.config, sample)
-        t = torch.as_tensor(timestep, device=sample.device).expand(len(sample))
-        emb = self.time(timestep_embedding(t, self.config.widths[0]).to(sample.dtype))
-        kept = [self.stem(F.pixel_unshuffle(sample, self.config.patch_size))]
-        for layer in self.down: kept.append(layer(kept[-1], emb))
-        h = kept[-1]
-        for layer in self.mid: h = layer(h, emb)
-        for layer in self.up: h = layer(torch.cat([h, kept.pop()], dim=1) if isinstance(layer, Level) else h, emb)
-        out = F.pixel_shuffle(self.head(h), self.config.patch_size)
-        return UNet2DOutput(sample=out) if return_dict else (out,)
+# %% ../nbs/api/12_unet.ipynb #1d0369c4
+@patch
+def forward(self:UNet,
+            sample:Tensor, # noisy images (B, C, H, W)
+            timestep, # number or tensor (B,), int or float
+            return_dict:bool=True # False: a tuple, as `diffusers` has it
+           ): # object with `.sample`, the predicted noise (B, C, H, W)
+    "Predict the noise in `sample`."
+    _check_input(self.config, sample)
+    t = torch.as_tensor(timestep, device=sample.device).expand(len(sample))
+    emb = self.time(timestep_embedding(t, self.config.widths[0]).to(sample.dtype))
+    kept = [self.stem(F.pixel_unshuffle(sample, self.config.patch_size))]
+    for layer in self.down: kept.append(layer(kept[-1], emb))
+    h = kept[-1]
+    for layer in self.mid: h = layer(h, emb)
+    for layer in self.up: h = layer(torch.cat([h, kept.pop()], dim=1) if isinstance(layer, Level) else h, emb)
+    out = F.pixel_shuffle(self.head(h), self.config.patch_size)
+    if self.schedule is not None: out = to_eps(out, sample, t, self.schedule, self.prediction)
+    return UNet2DOutput(sample=out) if return_dict else (out,)
 
 # %% ../nbs/api/12_unet.ipynb #38a325d8
 def fashion_unet(in_channels:int=1, # 1 grey, 3 colour

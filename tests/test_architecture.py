@@ -12,7 +12,7 @@ import pytest
 # design: which rooms each room names as its nearest; what those stand on is open too
 ROOMS = dict(core="", weights="core", schedule="core", noising="schedule", oracle="noising", ddpm="noising",
              ddim="ddpm", ode="ddim",
-             latent="ode", data="core", viz="core", animate="viz", unet="core", pretrained="weights noising unet",
+             latent="ode", data="core", viz="core", animate="viz", unet="noising", pretrained="weights noising unet",
              generate="latent pretrained", schedulers="ddim pretrained", train="data ddpm unet weights",
              classifier="data weights",
              distances="core", fid="classifier distances", judges="fid", continuous="train generate",

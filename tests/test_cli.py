@@ -8,8 +8,9 @@ import pytest
 from PIL import Image
 
 from slowddim.cli import main
-from slowddim.noising import AnglePredictor, NoisePredictor
+from slowddim.noising import AnglePredictor
 from slowddim.pretrained import load_pretrained
+from slowddim.unet import UNet
 from slowddim.weights import read_json
 
 COMMAND = Path(sys.executable).parent/"slowddim"
@@ -124,7 +125,7 @@ def test_train_what_the_network_says_then_sample(prediction, tmp_path):
                  "--bs", "64", "--prediction", prediction, "--weighting", "min_snr",
                  "--quiet", "--out", str(tmp_path/"d")]) == 0
     model, _ = load_pretrained(str(tmp_path/"d"))
-    assert isinstance(model, NoisePredictor) and model.prediction == prediction
+    assert isinstance(model, UNet) and model.prediction == prediction
     assert main(["sample", "--model", str(tmp_path/"d"), "--n", "2", "--steps", "2", "--quiet",
                  "--out", str(tmp_path/"d.npz")]) == 0
 

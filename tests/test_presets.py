@@ -9,10 +9,11 @@ from slowddim import pretrained
 from slowddim.cli import main, make_parser, parse_args
 from slowddim.data import load_data
 from slowddim.generate import sample_images
-from slowddim.noising import AnglePredictor, NoisePredictor
+from slowddim.noising import AnglePredictor
 from slowddim.presets import PRESETS, open_preset
 from slowddim.pretrained import card_prose, find_model, load_pretrained, save_pretrained
 from slowddim.train import train
+from slowddim.unet import UNet
 from slowddim.weights import MODEL_FILE, REPOSITORY_MODELS, file_digest, read_json, repository_dir
 
 
@@ -85,7 +86,7 @@ def test_models_of_the_repository(name, root):
     assert log["digest"] == card["digest"] and len(log["losses"]) > 50 and log["seconds"] > 0
     assert (folder/"README.md").read_text("utf-8") == card_prose(card)
     model, schedule = load_pretrained(name)
-    assert isinstance(model, AnglePredictor if "continuous" in name else NoisePredictor) and schedule.n_steps == 1000
+    assert isinstance(model, AnglePredictor if "continuous" in name else UNet) and schedule.n_steps == 1000
     x = sample_images(model, schedule, 2, 2, progress=False)
     assert x.dtype == torch.uint8 and x.shape == ((2, 32, 32, 3) if "cifar" in name else (2, 28, 28, 1))
 
