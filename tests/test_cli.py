@@ -92,6 +92,8 @@ def pictures(tmp_path_factory): # files that the Fashion-MNIST model cannot use
     (["table", "solvers", "--solvers", "rk45"], "'heun'"),
     (["table", "solvers", "--spacings", "log"], "'quadratic'"),
     (["table", "solvers", "--n", "1"], "n must be at least 2"),
+    (["table", "time", "--precision", "bf16"], "time is always fp32"),
+    (["sample", "--precision", "half"], "invalid choice"),
     (["table", "consistency", "--steps", "0", "10"], "in [1, 1000], got 0"),
 ])
 def test_bad_input_exits_with_2_and_one_line(args, message, tmp_path, pictures, monkeypatch, capsys):
