@@ -123,7 +123,7 @@ def run_table(args:argparse.Namespace # parsed by the `slowddim` command
     if precision != "fp32" and args.table not in _ROUNDED:
         raise ValueError(f"--precision {args.precision} is for {', '.join(_ROUNDED)}; {args.table} is always fp32")
     cells, measure = _JOBS[args.table](args, model, schedule)
-    if precision != "fp32": cells = [dict(cell, precision=precision) for cell in cells]
+    if precision != "fp32": cells = [dict(cell, arithmetic=precision) for cell in cells]
     file = Path(args.out or f"results/{args.table}_{Path(args.model).name}.json")
     rows = fill_table(file, cells, measure, command="slowddim table " + shlex.join(args.argv),
                       device=model_device(model), progress=not args.quiet)

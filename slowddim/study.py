@@ -40,9 +40,9 @@ def fill_table(file, # JSON file to write and resume
               )->list[dict]: # the rows of these cells, in order
     "Measure every cell that has no row yet, writing the file after each."
     def read(): return read_json(file) if Path(file).is_file() else dict(commands=[], rows=[])
-    def precise(row): return row.get("precision", "fp32") # which rows name only where it is another
+    def kind(row): return row.get("arithmetic", "fp32") # which rows name only where it is another
     def found(cell):
-        rows = (r for r in read()["rows"] if cell.items() <= r.items() and precise(r) == precise(cell))
+        rows = (r for r in read()["rows"] if cell.items() <= r.items() and kind(r) == kind(cell))
         return next(rows, None)
     def write(row=None): # another process may have added rows since: read again, then add
         table = read()
@@ -132,16 +132,17 @@ def solver_cells(model, # has `.card` with its digest
     return [dict(**who, solver=solver, spacing=spacing, eta=eta, S=(c + 1)//2 if solver == "heun" else c, seed=seed)
             for c in calls for spacing in spacings for solver in solvers]
 
-SAMPLING = ("solver", "spacing", "eta", "seed", "variance", "clip", "precision") # what `sample_images` is told
+SAMPLING = ("solver", "spacing", "eta", "seed", "variance", "clip") # what `sample_images` is told
 
 def sample_cell(model, # `model(x, t)` predicting noise
                 schedule:NoiseSchedule, # its schedule
-                cell:dict, # n, S, and what else `SAMPLING` names
+                cell:dict, # n, S, and what else `SAMPLING` names; arithmetic "bf16" if it is not "fp32"
                 progress:bool=False # show a bar
                )->torch.Tensor: # uint8 (n, H, W, C)
     "Draw the pictures that a row is about."
     how = {k: cell[k] for k in SAMPLING if k in cell}
-    return sample_images(model, schedule, cell["n"], cell["S"], progress=progress, **how)
+    return sample_images(model, schedule, cell["n"], cell["S"], progress=progress,
+                         precision=cell.get("arithmetic", "fp32"), **how)
 
 # %% ../nbs/api/21_study.ipynb #5bcdc938
 def measure_fid(model, # `model(x, t)` predicting noise

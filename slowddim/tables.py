@@ -103,7 +103,7 @@ def measure_source(model, # `model(x, t)` predicting noise
     features, seconds, size = [], [], cell["group"]
     for i in progress_bar(range(cell["n"]//size), progress, desc=cell["way"], unit="group"):
         tic = time.perf_counter()
-        with autocast(cell.get("precision", "fp32"), model_device(model)): x = draw(size, cell["seed"] + i).cpu()
+        with autocast(cell.get("arithmetic", "fp32"), model_device(model)): x = draw(size, cell["seed"] + i).cpu()
         seconds.append(time.perf_counter() - tic)
         features.append(judge.features(x))
     fid = judge.fid(torch.cat(features))
