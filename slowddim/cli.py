@@ -106,8 +106,8 @@ def run_train(args:argparse.Namespace # parsed by `make_parser`
     opt = partial(torch.optim.AdamW, betas=(0.9, 0.99), weight_decay=1e-3)
     log = train(model.to(default_device(args.device)), args.lr, args.epochs, args.bs, opt, schedule, data=data,
                 ema=args.ema, checkpoint=checkpoint, resume=not args.restart, seed=args.seed,
-                precision=args.precision, weighting=args.weighting, flips=args.flips, total_steps=args.total_steps,
-                progress=not args.quiet, **origin, **_continuous_losses(args))
+                precision=args.precision, weighting=args.weighting, lognormal=args.lognormal, flips=args.flips,
+                total_steps=args.total_steps, progress=not args.quiet, **origin, **_continuous_losses(args))
     if int(os.environ.get("RANK", 0)): return f"process {os.environ['RANK']} is done" # the first one writes
     command = "slowddim train " + shlex.join(args.argv)
     facts = {k: v for k, v in log.items() if k not in ("losses", "test_losses", "image_losses")}
@@ -186,6 +186,9 @@ def _add_train(sub, **defaults): # defaults: of a preset
     p.add_argument("--continuous", action="store_true",
                    help="train in continuous time as Keras' example does, with mean absolute errors")
     p.add_argument("--weighting", default="eps", help="of the loss over the times: eps, v, x_0 or min_snr")
+    p.add_argument("--lognormal", type=float, nargs=2, default=None, metavar=("MEAN", "STD"),
+                   help="train on noise levels whose log sigma is normal with this mean and deviation, like -0.5 1.4; "
+                        "None: every step as often")
     p.add_argument("--flips", action="store_true", help="mirror half of the images")
     p.add_argument("--epochs", type=int, default=6, help="passes over the data")
     p.add_argument("--total-steps", type=int, default=None, help="optimiser steps instead of --epochs")

@@ -177,17 +177,18 @@ def load_pretrained(name:str="fashion_mnist", # a shipped name, a folder (ours o
 def copy_weights_(model:nn.Module, # changed in place
                   name:str # of the model with the weights, see `load_pretrained`
                  )->str: # digest of that model
-    "Give a network the weights of a trained one; refuses one of another build."
+    "Give a network the weights of a trained one, without the last layer where that predicts something else."
     other, _ = load_pretrained(name)
-    said, wanted = (getattr(m, "prediction", "eps") for m in (other, model))
-    if (type(other), said) != (type(model), wanted):
-        raise ValueError(f"{name!r} is a {type(other).__name__} that predicts {said}, "
-                         f"the one to train a {type(model).__name__} that predicts {wanted}")
+    if type(other) is not type(model):
+        raise ValueError(f"{name!r} is a {type(other).__name__}, the one to train a {type(model).__name__}")
     mine, theirs = ({k: tuple(v.shape) for k, v in m.state_dict().items()} for m in (model, other))
     if mine != theirs:
         key = next(k for k in (*mine, *theirs) if mine.get(k) != theirs.get(k))
         raise ValueError(f"{name!r} has another shape: {key} is {theirs.get(key)}, in the one to train {mine.get(key)}")
-    model.load_state_dict(other.state_dict())
+    weights, last = other.state_dict(), list(mine)[-1].rsplit(".", 1)[0]
+    if getattr(other, "prediction", "eps") != getattr(model, "prediction", "eps"):
+        weights = {k: v for k, v in weights.items() if not k.startswith(last)}
+    model.load_state_dict(model.state_dict() | weights)
     return other.card["digest"]
 
 # %% ../nbs/api/13_pretrained.ipynb #a028c89d

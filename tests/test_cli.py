@@ -67,7 +67,7 @@ def pictures(tmp_path_factory): # files that the Fashion-MNIST model cannot use
     (["train", "--data", "letters"], "'digits'"),
     (["train", "--data", "digits", "--init", "nobody"], "model must be one of"),
     (["train", "--data", "digits", "--init", "fashion_mnist", "--widths", "32"], "'fashion_mnist' has another shape"),
-    (["train", "--data", "digits", "--init", "fashion_mnist", "--prediction", "v"], "predicts eps"),
+    (["train", "--data", "digits", "--init", "fashion_mnist", "--lognormal", "0", "0"], "deviation of log sigma"),
     (["train", "--data", "digits", "--classes", "ten"], "'9'"),
     (["dream"], "invalid choice"),
     (["reconstruct", "--steps", "0"], "in [1, 1000], got 0"),

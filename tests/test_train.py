@@ -52,7 +52,8 @@ def test_killed_run_resumes_bit_for_bit(tmp_path):
 def test_two_processes_share_the_batch(tmp_path):
     "Two processes take the same steps together that one takes alone, and only the first of them writes."
     tool, weights = Path(sys.executable).parent/"slowddim", []
-    args = f"train --data digits --widths 32 32 --patch-size 1 --bs 50 --total-steps 6 --quiet --out {tmp_path}"
+    common = "train --data digits --widths 32 32 --patch-size 1 --bs 50 --total-steps 6 --precision fp32 --quiet"
+    args = f"{common} --out {tmp_path}"
     launch = f"{sys.executable} -m torch.distributed.run --standalone --nproc_per_node 2 --"
     env = dict(os.environ, CUDA_VISIBLE_DEVICES="", OMP_NUM_THREADS="1")
     for n in (1, 2):
