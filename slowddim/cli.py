@@ -187,8 +187,7 @@ def _add_train(sub, **defaults): # defaults: of a preset
                    help="train in continuous time as Keras' example does, with mean absolute errors")
     p.add_argument("--weighting", default="eps", help="of the loss over the times: eps, v, x_0 or min_snr")
     p.add_argument("--lognormal", type=float, nargs=2, default=None, metavar=("MEAN", "STD"),
-                   help="train on noise levels whose log sigma is normal with this mean and deviation, like -0.5 1.4; "
-                        "None: every step as often")
+                   help="of log sigma, to draw the noise levels by, like -0.5 1.4; None: every step as often")
     p.add_argument("--flips", action="store_true", help="mirror half of the images")
     p.add_argument("--epochs", type=int, default=6, help="passes over the data")
     p.add_argument("--total-steps", type=int, default=None, help="optimiser steps instead of --epochs")
@@ -198,8 +197,7 @@ def _add_train(sub, **defaults): # defaults: of a preset
     p.add_argument("--schedule", choices=["linear", "cosine", "sigmoid"], default="linear", help="noise schedule")
     p.add_argument("--n-steps", type=int, default=1000, help="noise levels T")
     p.add_argument("--beta-max", type=float, default=0.02, help="last beta of the linear schedule")
-    p.add_argument("--precision", choices=["auto", "fp32", "bf16"], default="auto",
-                   help="bf16 where the machine is built for it")
+    p.add_argument("--precision", choices=["auto", "fp32", "bf16"], default="auto", help="auto: bf16 where fast")
     p.add_argument("--seed", type=int, default=0, help="weights, order of the images, noise")
     p.add_argument("--out", default="model", help="folder to write; its checkpoint lies beside it")
     p.add_argument("--log", default=None, help="JSON file for the loss curve; None: log.json in the folder")

@@ -199,7 +199,7 @@ def _note(run, loss, every, bs): # average losses over `every` steps into the lo
 
 def _seed(seed, checkpoint, resume): # the given one, the one a resumed run had, or a random one
     if seed is not None: return check_int("seed", seed, 0)
-    if checkpoint is not None and checkpoint.is_file() and resume:
+    if checkpoint and checkpoint.is_file() and resume:
         return load_tensors(checkpoint)[1]["settings"]["seed"]
     return broadcast_object_list([secrets.randbelow(2**31)])[0]
 
@@ -234,11 +234,11 @@ def _run_epochs(run, acc, data, test, size, schedule, loss, track, checkpoint, s
     acc.wait_for_everyone()
 
 # %% ../nbs/api/16_train.ipynb #1e77548d
-def _checked(lr, bs, n_epochs, total_steps, ema, clip_grad, weighting, lognormal, loss): # what needs no data
+def _checked(lr, bs, n_epochs, total_steps, ema, clip_grad, weighting, lognormal, flips, loss): # what needs no data
     if loss is not None and (weighting != "eps" or lognormal):
         raise ValueError(f"{weighting=} and {lognormal=} go with the default loss, not with one of your own")
     check_int("n_epochs", n_epochs, 1)
-    return dict(lr=check_number("lr", lr, 0), bs=check_int("bs", bs, 1),
+    return dict(flips=bool(flips), lr=check_number("lr", lr, 0), bs=check_int("bs", bs, 1),
                 total_steps=None if total_steps is None else check_int("total_steps", total_steps, 1),
                 ema=None if ema is None else check_number("ema", ema, 0, 1),
                 clip_grad=check_number("clip_grad", clip_grad, 0),
@@ -283,10 +283,8 @@ def train(model:nn.Module, # changed in place; follows its own device
           progress:bool=True # show a bar
          )->dict: # the log: losses, test_losses, images_per_second, seconds, settings
     "Train a noise predictor (DDPM algorithm 1); ends with the averaged weights in `model`."
-    how = _checked(lr, bs, n_epochs, total_steps, ema, clip_grad, weighting, lognormal, loss)
-    how |= dict(flips=bool(flips), init=init)
-    acc = _processes(model_device(model))
-    schedule, done = as_schedule(DDPM() if ddpm is None else ddpm), Path(checkpoint) if checkpoint else None
+    how = _checked(lr, bs, n_epochs, total_steps, ema, clip_grad, weighting, lognormal, flips, loss) | dict(init=init)
+    acc, done, schedule = _processes(model_device(model)), checkpoint and Path(checkpoint), as_schedule(ddpm or DDPM())
     how |= dict(precision=pick_precision(precision, model_device(model)), seed=_seed(seed, done, resume))
     train_set, *sets = _open_sets(model, data, n_test, classes)
     if total_steps is None: how["total_steps"] = n_epochs*-(-len(train_set)//bs)
