@@ -183,8 +183,7 @@ def _add_train(sub, **defaults): # defaults: of a preset
                    help="double sizes by repeating pixels, or by transposed convolutions")
     p.add_argument("--dropout", type=float, default=0., help="in the residual blocks")
     p.add_argument("--prediction", choices=["eps", "v", "x_0"], default="eps", help="what the network says")
-    p.add_argument("--continuous", action="store_true",
-                   help="train in continuous time as Keras' example does, with mean absolute errors")
+    p.add_argument("--continuous", action="store_true", help="as Keras' example: continuous time, mean absolute errors")
     p.add_argument("--weighting", default="eps", help="of the loss over the times: eps, v, x_0 or min_snr")
     p.add_argument("--lognormal", type=float, nargs=2, default=None, metavar=("MEAN", "STD"),
                    help="of log sigma, to draw the noise levels by, like -0.5 1.4; None: every step as often")
