@@ -124,7 +124,7 @@ def test_train_in_continuous_time_then_sample(tmp_path, capsys):
 @pytest.mark.parametrize("prediction", ["v", "x_0"])
 def test_train_what_the_network_says_then_sample(prediction, tmp_path):
     assert main(["train", "--data", "digits", "--widths", "32", "32", "--patch-size", "1", "--total-steps", "3",
-                 "--bs", "64", "--prediction", prediction, "--weighting", "min_snr",
+                 "--bs", "64", "--prediction", prediction, "--weighting", "min_snr", "--lognormal", "-0.5", "1.4",
                  "--quiet", "--out", str(tmp_path/"d")]) == 0
     model, _ = load_pretrained(str(tmp_path/"d"))
     assert isinstance(model, UNet) and model.prediction == prediction
