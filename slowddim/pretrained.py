@@ -177,7 +177,7 @@ def load_pretrained(name:str="fashion_mnist", # a shipped name, a folder (ours o
 def copy_weights_(model:nn.Module, # changed in place
                   name:str # of the model with the weights, see `load_pretrained`
                  )->str: # digest of that model
-    "Give a network the weights of a trained one, without the last layer where that predicts something else."
+    "Give a network the weights of a trained one of the same shape; where that predicts otherwise, not its last layer."
     other, _ = load_pretrained(name)
     if type(other) is not type(model):
         raise ValueError(f"{name!r} is a {type(other).__name__}, the one to train a {type(model).__name__}")
@@ -185,7 +185,7 @@ def copy_weights_(model:nn.Module, # changed in place
     if mine != theirs:
         key = next(k for k in (*mine, *theirs) if mine.get(k) != theirs.get(k))
         raise ValueError(f"{name!r} has another shape: {key} is {theirs.get(key)}, in the one to train {mine.get(key)}")
-    weights, last = other.state_dict(), list(mine)[-1].rsplit(".", 1)[0]
+    weights, last = other.state_dict(), list(mine)[-1].rsplit(".", 1)[0] + "."
     if getattr(other, "prediction", "eps") != getattr(model, "prediction", "eps"):
         weights = {k: v for k, v in weights.items() if not k.startswith(last)}
     model.load_state_dict(model.state_dict() | weights)
