@@ -98,7 +98,7 @@ _JOBS = dict(reconstruction=_reconstruction_job, eta=_score_job, steps=_score_jo
              solvers=_score_job, consistency=_consistency_job, time=_time_job, digits=_digits_job,
              pixels=_pixels_job, adaptive=_adaptive_job)
 TABLES = tuple(_JOBS)
-_ROUNDED = ("eta", "steps", "source", "solvers", "digits", "pixels") # whose networks may compute in bfloat16
+_ROUNDED = ("eta", "steps", "source", "solvers", "digits", "pixels") # whose networks may be rounded
 
 def _eta(value): # a number, or "hat"
     try: return value if value == "hat" else float(value)
@@ -117,11 +117,13 @@ def run_table(args:argparse.Namespace # parsed by the `slowddim` command
 
     from slowddim.core import model_device, pick_precision
     from slowddim.study import fill_table
+    from slowddim.unet import compile_unet
     model, schedule = open_model(args)
-    model = model.to(memory_format=torch.channels_last)
-    precision = pick_precision(args.precision, model_device(model))
+    model, kind = model.to(memory_format=torch.channels_last), args.precision
+    precision = kind if kind == "compiled" else pick_precision(kind, model_device(model))
     if precision != "fp32" and args.table not in _ROUNDED:
         raise ValueError(f"--precision {args.precision} is for {', '.join(_ROUNDED)}; {args.table} is always fp32")
+    if precision == "compiled": model = compile_unet(model)
     cells, measure = _JOBS[args.table](args, model, schedule)
     if precision != "fp32": cells = [dict(cell, arithmetic=precision) for cell in cells]
     file = Path(args.out or f"results/{args.table}_{Path(args.model).name}.json")
@@ -152,8 +154,9 @@ def add_table(sub # from `argparse.ArgumentParser.add_subparsers`
                    help="solvers, digits, pixels: which")
     p.add_argument("--spacings", nargs="+", default=None,
                    help="trailing, leading, linspace, quadratic, logsnr; None: leading for eta, else trailing")
-    p.add_argument("--precision", choices=["auto", "fp32", "bf16"], default="fp32",
-                   help="of the network (eta, steps, source, solvers, digits, pixels); auto: bf16 where it is fast")
+    p.add_argument("--precision", choices=["auto", "fp32", "bf16", "compiled"], default="fp32",
+                   help="of the network (eta, steps, source, solvers, digits, pixels); auto: bf16 where it is fast; "
+                        "compiled: bf16, compiled first (a minute, needs a C++ compiler), for long tables")
     p.add_argument("--no-clip", action="store_true", help="eta, steps: do not clip the predicted x_0")
     p.add_argument("--out", default=None, help="JSON file; None: results/TABLE_MODEL.json")
     p.set_defaults(run=run_table)

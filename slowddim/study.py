@@ -11,8 +11,8 @@ Docs: https://slowddim.github.io/slowddim/api/study.html.md"""
 
 # %% auto #0
 __all__ = ['SAMPLING', 'fill_table', 'read_results', 'table_rows', 'mean_and_interval', 'reconstruction_cells',
-           'measure_reconstruction', 'who_and_what', 'solver_cells', 'sample_cell', 'measure_fid', 'consistency_cells',
-           'measure_consistency']
+           'measure_reconstruction', 'who_and_what', 'solver_cells', 'cell_precision', 'sample_cell', 'measure_fid',
+           'consistency_cells', 'measure_consistency']
 
 # %% ../nbs/api/21_study.ipynb #3164efaa
 import time
@@ -134,15 +134,21 @@ def solver_cells(model, # has `.card` with its digest
 
 SAMPLING = ("solver", "spacing", "eta", "seed", "variance", "clip") # what `sample_images` is told
 
+def cell_precision(cell:dict # of a study
+                  )->str: # for `autocast`
+    "Say what the row's `arithmetic` asks of autocast: a network that is \"compiled\" rounds by itself."
+    kind = check_choice("arithmetic", cell.get("arithmetic", "fp32"), ("fp32", "bf16", "compiled"))
+    return "fp32" if kind == "compiled" else kind
+
 def sample_cell(model, # `model(x, t)` predicting noise
                 schedule:NoiseSchedule, # its schedule
-                cell:dict, # n, S, and what else `SAMPLING` names; arithmetic "bf16" if it is not "fp32"
+                cell:dict, # n, S, and what else `SAMPLING` names; `arithmetic` if not "fp32"
                 progress:bool=False # show a bar
                )->torch.Tensor: # uint8 (n, H, W, C)
     "Draw the pictures that a row is about."
     how = {k: cell[k] for k in SAMPLING if k in cell}
     return sample_images(model, schedule, cell["n"], cell["S"], progress=progress,
-                         precision=cell.get("arithmetic", "fp32"), **how)
+                         precision=cell_precision(cell), **how)
 
 # %% ../nbs/api/21_study.ipynb #5bcdc938
 def measure_fid(model, # `model(x, t)` predicting noise

@@ -31,7 +31,7 @@ from .ode import ode_sample
 from .pretrained import schedule_to_diffusers
 from .schedule import ALL_SPACINGS, NoiseSchedule
 from .schedulers import DiffusersStyleDDIM, diffusers_sample
-from .study import mean_and_interval, sample_cell, who_and_what
+from .study import cell_precision, mean_and_interval, sample_cell, who_and_what
 
 # %% ../nbs/api/21a_tables.ipynb #9401b606
 def eta_cells(model, # has `.card` with its digest
@@ -103,7 +103,7 @@ def measure_source(model, # `model(x, t)` predicting noise
     features, seconds, size = [], [], cell["group"]
     for i in progress_bar(range(cell["n"]//size), progress, desc=cell["way"], unit="group"):
         tic = time.perf_counter()
-        with autocast(cell.get("arithmetic", "fp32"), model_device(model)): x = draw(size, cell["seed"] + i).cpu()
+        with autocast(cell_precision(cell), model_device(model)): x = draw(size, cell["seed"] + i).cpu()
         seconds.append(time.perf_counter() - tic)
         features.append(judge.features(x))
     fid = judge.fid(torch.cat(features))

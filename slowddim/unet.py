@@ -11,9 +11,10 @@ Docs: https://slowddim.github.io/slowddim/api/unet.html.md"""
 
 # %% auto #0
 __all__ = ['UPSAMPLINGS', 'timestep_embedding', 'ResBlock', 'zero_init_', 'Attention', 'Downsample', 'Upsample',
-           'TransposedUpsample', 'Level', 'UNet', 'fashion_unet']
+           'TransposedUpsample', 'Level', 'UNet', 'compile_unet', 'fashion_unet']
 
 # %% ../nbs/api/12_unet.ipynb #e059c6ff
+import copy
 import math
 
 import torch
@@ -213,6 +214,19 @@ class UNet(ModelMixin, ConfigMixin):
 
 # %% ../nbs/api/12_unet.ipynb #1d0369c4
 @patch
+def answer(self:UNet,
+           sample:Tensor, # noisy images (B, C, H, W)
+           emb:Tensor # (B, 4*widths[0]) of their times
+          )->Tensor: # (B, C, H, W), noise or whatever `prediction` says
+    "Run the layers: down, middle, up."
+    kept = [self.stem(F.pixel_unshuffle(sample, self.config.patch_size))]
+    for layer in self.down: kept.append(layer(kept[-1], emb))
+    h = kept[-1]
+    for layer in self.mid: h = layer(h, emb)
+    for layer in self.up: h = layer(torch.cat([h, kept.pop()], dim=1) if isinstance(layer, Level) else h, emb)
+    return F.pixel_shuffle(self.head(h), self.config.patch_size)
+
+@patch
 def forward(self:UNet,
             sample:Tensor, # noisy images (B, C, H, W)
             timestep, # number or tensor (B,), int or float
@@ -221,15 +235,30 @@ def forward(self:UNet,
     "Predict the noise in `sample`."
     _check_input(self.config, sample)
     t = torch.as_tensor(timestep, device=sample.device).expand(len(sample))
-    emb = self.time(timestep_embedding(t, self.config.widths[0]).to(sample.dtype))
-    kept = [self.stem(F.pixel_unshuffle(sample, self.config.patch_size))]
-    for layer in self.down: kept.append(layer(kept[-1], emb))
-    h = kept[-1]
-    for layer in self.mid: h = layer(h, emb)
-    for layer in self.up: h = layer(torch.cat([h, kept.pop()], dim=1) if isinstance(layer, Level) else h, emb)
-    out = F.pixel_shuffle(self.head(h), self.config.patch_size)
+    dtype = self.stem.weight.dtype
+    emb = self.time(timestep_embedding(t, self.config.widths[0]).to(dtype))
+    out = self.answer(sample.to(dtype), emb).to(sample.dtype)
     if self.schedule is not None: out = to_eps(out, sample, t, self.schedule, self.prediction)
     return UNet2DOutput(sample=out) if return_dict else (out,)
+
+# %% ../nbs/api/12_unet.ipynb #bf82324c
+def compile_unet(model, # a `UNet`, or a predictor around one
+                 batch_size:int=64, # images per call
+                 backend:str="inductor" # of `torch.compile`
+                ): # a copy for `torch.inference_mode()`: weights in bfloat16, compiled at its first call
+    "Copy a network for millions of calls."
+    check_int("batch_size", batch_size, 1)
+    model = copy.deepcopy(model).eval().requires_grad_(False)
+    unets = [m for m in model.modules() if isinstance(m, UNet)]
+    if not unets: raise ValueError(f"only a UNet can be compiled, got {type(model).__name__}")
+    for unet in unets:
+        run = torch.compile(unet.bfloat16().answer, dynamic=False, backend=backend)
+        def answer(sample, emb, run=run):
+            missing = -len(sample) % batch_size
+            full = (torch.cat([z, z.new_zeros(missing, *z.shape[1:])]).split(batch_size) for z in (sample, emb))
+            return torch.cat([run(*part) for part in zip(*full)])[:len(sample)]
+        unet.answer = answer
+    return model
 
 # %% ../nbs/api/12_unet.ipynb #38a325d8
 def fashion_unet(in_channels:int=1, # 1 grey, 3 colour
