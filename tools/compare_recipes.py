@@ -27,21 +27,15 @@ from slowddim.weights import read_json
 
 COMMON = "--data fashion_mnist --seed 0"
 V = "--prediction v --schedule cosine"
+LINEAR = "--prediction v --weighting v --bs 32 --lr 7e-4"
 RECIPES = { # what `slowddim train` is told besides COMMON
     "first": "",
-    "v": "--prediction v",
     "v cosine": V,
     "v cosine, v weighting": f"{V} --weighting v",
-    "v cosine, min-snr": f"{V} --weighting min_snr",
-    "x_0 cosine, min-snr": "--prediction x_0 --schedule cosine --weighting min_snr",
-    "v sigmoid": "--prediction v --schedule sigmoid",
-    "continuous": "--continuous",
     "v cosine, batch 32": f"{V} --bs 32 --lr 7e-4",
-    "v cosine, flips": f"{V} --flips",
     "v cosine, narrow": f"{V} --widths 32 64 128",
-    "v cosine, two blocks": f"{V} --widths 32 64 128 --n-blocks 2",
-    "v cosine, two levels": f"{V} --widths 64 128",
-    "v cosine, four-pixel patches": f"{V} --widths 128 192 --patch-size 4",
+    "v, v weighting, batch 32": LINEAR,
+    "v, v weighting, batch 32, log-normal": f"{LINEAR} --lognormal -0.5 1.4",
 }
 SCORED = (("dpmpp_2m", 10), ("dpmpp_2m", 20)) # solver and calls
 
