@@ -54,9 +54,12 @@ def card_prose(card:dict # from `save_pretrained` or `model.card`
     if {"seconds", "steps", "precision"} <= card.keys():
         threads, loss = machine.get("threads"), settings.get("loss", "noise_loss")
         weighting = f", weighting {settings.get('weighting', 'eps')}" if loss == "noise_loss" else ""
+        levels = " at log-normal noise levels (mean {}, deviation {} of log sigma)".format(*settings["lognormal"]) if (
+            settings.get("lognormal")) else ""
+        began = f" It began with the weights {card['init']}." if card.get("init") else ""
         lines.append(f"{card['steps']} steps of {settings.get('bs')} images took {card['seconds']/60:.0f} minutes on "
                      f"{machine.get('device')} ({threads} thread{'s'*(threads != 1)}, {card['precision']}). "
-                     f"The loss was {loss}{weighting}.")
+                     f"The loss was {loss}{weighting}{levels}.{began}")
     if card.get("test_loss") is not None:
         lines.append(f"On test images the loss without weights is {card['test_loss']}.")
     if "command" in card: lines.append(f"Made by:\n\n```sh\n{card['command']}\n```")

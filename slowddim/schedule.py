@@ -250,8 +250,7 @@ def logsnr_times(schedule:NoiseSchedule, # or an object with `.schedule`
     "Choose `S` times that are even in the log signal-to-noise ratio (the uniform steps of DPM-Solver)."
     schedule = as_schedule(schedule)
     S = check_int("S (number of timesteps)", S, 1, schedule.n_steps)
-    ab = schedule.alpha_bar
-    log_s = ((1 - ab)/ab).log()/2
+    log_s = schedule.sigma.log()
     ends = [math.log(check_number(name, s, 1e-9)) for name, s in (("s_max", s_max), ("s_min", s_min))]
     if ends[0] <= ends[1]: raise ValueError(f"s_max must be above s_min, got {s_max} and {s_min}")
     wanted = torch.linspace(*ends, S, dtype=torch.float64).clamp(log_s[0].item(), log_s[-1].item())

@@ -43,9 +43,9 @@ def loss_weights(schedule:NoiseSchedule, # or an object with `.schedule`
                  weighting:str="eps" # one of `WEIGHTINGS`
                 )->Tensor: # (T,) float64
     "Return how much a squared error of the noise counts at each time (min_snr: Hang et al., 2023, eq. 5)."
-    ab = as_schedule(schedule).alpha_bar
-    snr = ab/(1 - ab)
-    return {"eps": torch.ones_like(ab), "v": 1/ab, "x_0": 1/snr,
+    schedule = as_schedule(schedule)
+    snr = schedule.sigma**-2
+    return {"eps": torch.ones_like(snr), "v": 1/schedule.alpha_bar, "x_0": 1/snr,
             "min_snr": snr.clamp(max=5)/snr}[check_choice("weighting", weighting, WEIGHTINGS)]
 
 def eps_loss(model, # `model(x, t)` predicting noise
@@ -95,7 +95,9 @@ def as_steps(u:Tensor, # (B,) in [0, 1]
     return (u*n_steps).long().clamp_(max=n_steps - 1)
 
 # %% ../nbs/api/16_train.ipynb #bce5efe1
-def _check_lognormal(mean, std):
+def _check_lognormal(*levels):
+    if len(levels) != 2: raise ValueError(f"lognormal takes a mean and a deviation of log sigma, got {levels}")
+    mean, std = levels
     return check_number("mean of log sigma", mean, -10, 10), check_number("deviation of log sigma", std, 0.01, 10)
 
 def lognormal_steps(u:Tensor, # (B,) in [0, 1]
@@ -104,10 +106,10 @@ def lognormal_steps(u:Tensor, # (B,) in [0, 1]
                     std:float=1.4 # its standard deviation, in [0.01, 10]
                    )->Tensor: # (B,) int64 in [0, T-1]
     "Turn shares of time into steps whose noise levels are log-normal (EDM, Karras et al., 2022, table 1)."
-    ab, (mean, std) = as_schedule(schedule).alpha_bar, _check_lognormal(mean, std)
-    share = torch.special.ndtr((0.5*torch.log((1 - ab)/ab) - mean)/std)
+    log_sigma, (mean, std) = as_schedule(schedule).sigma.log(), _check_lognormal(mean, std)
+    share = torch.special.ndtr((log_sigma - mean)/std)
     share = (share - share[0])/(share[-1] - share[0]) # of the noise levels between the schedule's ends
-    return torch.searchsorted(share, u.double().cpu()).clamp_(max=len(ab) - 1).to(u.device)
+    return torch.searchsorted(share, u.double().cpu()).clamp_(max=len(share) - 1).to(u.device)
 
 # %% ../nbs/api/16_train.ipynb #be1ce8bc
 def noise_loss(model, # `model(x, t)` predicting noise

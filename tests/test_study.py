@@ -1,17 +1,20 @@
 "Studies: tables survive interruptions, and what the committed ones say still holds."
 import json
 import math
+from functools import partial
 
 import pytest
 import torch
 from conftest import needs_data
 
-from slowddim.studies import TABLES
+from slowddim import cli, unet
 from slowddim.data import load_data
 from slowddim.generate import DEFAULT_SOLVER
 from slowddim.oracle import GaussianOracle
 from slowddim.pretrained import load_pretrained
+from slowddim.studies import TABLES
 from slowddim.study import fill_table, mean_and_interval, measure_reconstruction, reconstruction_cells, table_rows
+from slowddim.unet import compile_unet
 from slowddim.weights import read_json
 
 
@@ -63,6 +66,16 @@ def test_reconstruction_rows_on_an_oracle(schedule):
     error = {(r["guess"], r["refine"], r["S"]): r["mse"] for r in rows}
     assert error["paper", 0, 50]/error["paper", 3, 50] > 100 and error["last", 1, 50] < error["paper", 0, 50]/20
     assert all(r["interval"][0] < r["mse"] < r["interval"][1] for r in rows)
+
+
+def test_a_compiled_network_fills_a_table(tmp_path, monkeypatch):
+    "Its rows say so and lie beside those in float32; here with a backend that compiles nothing, to be quick."
+    monkeypatch.setattr(unet, "compile_unet", partial(compile_unet, backend="eager"))
+    line = f"table solvers --n 130 --steps 2 --solvers ddim --quiet --out {tmp_path/'t.json'}"
+    for precision in ("compiled", "fp32"): cli.main([*line.split(), "--precision", precision])
+    compiled, exact = json.loads((tmp_path/"t.json").read_text())["rows"]
+    assert compiled["arithmetic"] == "compiled" and "arithmetic" not in exact
+    assert compiled["fid"]["value"] == pytest.approx(exact["fid"]["value"], rel=0.02)
 
 
 def test_table_2_is_complete_and_falls():
