@@ -84,7 +84,9 @@ tables: checkpoints/fashion_mnist_first/card.json ## the studies (many hours on 
 	@$(BIN)/slowddim table solvers $(FAST) --n 10000 --solvers ddim heun dpmpp_2m
 	@$(BIN)/slowddim table solvers $(FAST) --n 2048 --spacings trailing quadratic linspace
 	@$(BIN)/slowddim table solvers $(FAST) --n 2048 --steps 20 --solvers ddim heun dpmpp_2m
-	@$(BIN)/slowddim table solvers $(FAST) --n 10000 --steps 50 --solvers dpmpp_2m --model checkpoints/fashion_mnist_first
+	@$(BIN)/slowddim table solvers --model checkpoints/fashion_mnist_first --n 2048 --steps 10 20 --solvers ddim heun dpmpp_2m
+	@$(BIN)/slowddim table solvers --model checkpoints/fashion_mnist_first --n 10000 --solvers ddim heun dpmpp_2m
+	@$(BIN)/slowddim table solvers --model checkpoints/fashion_mnist_first --n 10000 --steps 50 --solvers dpmpp_2m $(FAST)
 	@$(BIN)/slowddim table eta $(FAST) --steps 10 20 50
 	@$(BIN)/slowddim table eta $(FAST) --steps 100
 	@$(BIN)/slowddim table eta $(FAST) --steps 10 20 50 --etas 0 1 hat --spacings trailing --n 2048
