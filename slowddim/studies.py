@@ -156,7 +156,7 @@ def add_table(sub # from `argparse.ArgumentParser.add_subparsers`
                    help="trailing, leading, linspace, quadratic, logsnr; None: leading for eta, else trailing")
     p.add_argument("--precision", choices=["auto", "fp32", "bf16", "compiled"], default="fp32",
                    help="of the network (eta, steps, source, solvers, digits, pixels); auto: bf16 where it is fast; "
-                        "compiled: bf16, compiled first (a minute, needs a C++ compiler), for long tables")
+                        "compiled: bf16, compiled first (takes a while, needs a C++ compiler), for long tables")
     p.add_argument("--no-clip", action="store_true", help="eta, steps: do not clip the predicted x_0")
     p.add_argument("--out", default=None, help="JSON file; None: results/TABLE_MODEL.json")
     p.set_defaults(run=run_table)
