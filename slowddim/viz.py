@@ -87,13 +87,15 @@ def show_strip(frames:list, # moments, each (N, C, H, W)
     return fig
 
 # %% ../nbs/api/10_viz.ipynb #48a57713
-def plot_losses(log:dict, # has "losses": [[images_seen, loss], ...], maybe "test_losses"
+def plot_losses(log:dict, # has "losses": [[images_seen, loss], ...], maybe "test_losses" and "settings"
                 ax=None # draw here; None: a new figure
                )->Figure:
-    "Plot a training log: loss against images seen."
+    "Plot a training log: loss against images seen. The test loss is that of the noise, at even times."
+    how = log.get("settings", {})
+    weighted = how.get("weighting", "eps") != "eps" or how.get("lognormal")
     fig, ax = plt.subplots(figsize=(6, 2.8), layout="constrained") if ax is None else (ax.figure, ax)
     seen, loss = np.array(log["losses"], dtype=float).T
-    ax.semilogy(seen/1e3, loss, lw=0.8, alpha=0.7, label="training")
+    ax.semilogy(seen/1e3, loss, lw=0.8, alpha=0.7, label="training, weighted" if weighted else "training")
     if log.get("test_losses"):
         seen, loss = np.array(log["test_losses"], dtype=float).T
         ax.semilogy(seen/1e3, loss, "o-", ms=3, label="test")

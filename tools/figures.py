@@ -1,8 +1,9 @@
-"Make the pictures of the front page: the sample grid, the film of garments forming, and the loss curve."
+"Make the pictures of the front page: the sample grid, the film of garments forming, and the loss curves."
 import subprocess
 import sys
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import torch
 
 from slowddim.animate import animate
@@ -25,13 +26,18 @@ def form(file:Path, n:int=8):
 
 
 def main():
-    "Sample garments and plot the training log in results/."
+    "Sample garments and plot the training logs in results/."
     images = ROOT/"nbs"/"images"
     images.mkdir(exist_ok=True)
     subprocess.run([Path(sys.executable).parent/"slowddim", "sample", "--n", "64", "--steps", "20", "--seed", "0",
                     "--out", images/"samples.png"], check=True)
     form(images/"forming.gif")
-    plot_losses(read_json(ROOT/"results"/"train_fashion_mnist.json")).savefig(images/"loss.png", dpi=100)
+    fig, axes = plt.subplots(1, 2, figsize=(7.6, 2.8), sharey=True, layout="constrained")
+    goes = {"first go: noise": "fashion_mnist_first", "second go: velocity": "fashion_mnist"}
+    for ax, (title, name) in zip(axes, goes.items()):
+        plot_losses(read_json(ROOT/"results"/f"train_{name}.json"), ax)
+        ax.set(title=title, ylabel=ax.get_ylabel() if ax is axes[0] else "")
+    fig.savefig(images/"loss.png", dpi=100)
 
 
 if __name__ == "__main__": main()
