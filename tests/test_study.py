@@ -98,6 +98,25 @@ def test_the_default_solver_follows_the_measurement():
     assert best["value"] < ddim["value"]/1.3 and best["interval"][1] < ddim["interval"][0]
 
 
+def test_ten_good_calls_are_near_a_thousand_steps():
+    best = {r["calls"]: r["excess"] for r in rows_of("solvers", n=10_000, spacing="trailing", solver=DEFAULT_SOLVER)}
+    first, = table_rows("solvers_fashion_mnist_first", n=10_000, calls=50) # the weights shipped before these
+    assert best[50] <= first["excess"]/2 and best[10] <= first["excess"]
+    ddim, = rows_of("eta", S=1000, eta=0., spacing="leading")
+    dice, = rows_of("steps", S=1000, eta=1.)
+    assert best[10] <= 1.5*min(ddim["excess"], dice["excess"])
+
+
+def test_the_order_of_table_1_on_record():
+    table = {(r["variance"], r["eta"], r["S"]): r for r in rows_of("eta", spacing="leading")}
+    least = {10: 5000, 20: 5000, 50: 5000, 100: 2048}
+    for S, n in least.items():
+        for eta in (0., 0.2, 0.5, 1.): assert table["posterior", eta, S]["n"] >= n
+        assert table["hat", 1., S]["excess"] > max(table["posterior", eta, S]["excess"] for eta in (0., 0.2, 0.5, 1.))
+    assert table["posterior", 1., 10]["excess"] > table["posterior", 0., 10]["excess"]
+    assert table["posterior", 1., 100]["excess"] < table["posterior", 0., 100]["excess"]
+
+
 def test_consistency_on_record():
     alike = {r["eta"]: r for r in rows_of("consistency", few=20, many=1000)}
     assert alike[0.]["n"] >= 100 and alike[0.]["interval"][0] > 0.9 > alike[1.]["interval"][1]
