@@ -63,7 +63,7 @@ models: digits ## train the models of the repository again (hours on one core; r
 checkpoints/fashion_mnist_first/card.json: | $(VENV)/.installed-dev
 	@$(BIN)/slowddim train --data fashion_mnist --epochs 5 --bs 64 --lr 1e-3 --seed 0 --out checkpoints/fashion_mnist_first --log results/train_fashion_mnist_first.json
 
-weights: checkpoints/fashion_mnist_first/card.json ## train the shipped model again, in two goes (three hours on two cores; resumes)
+weights: checkpoints/fashion_mnist_first/card.json ## train the shipped model again, in two goes (over two and a half hours on two cores; resumes)
 	@$(BIN)/slowddim train --data fashion_mnist --init checkpoints/fashion_mnist_first --prediction v --weighting v --lognormal -0.5 1.4 --epochs 11 --bs 32 --lr 6e-4 --seed 1 --out slowddim/weights_data/fashion_mnist --log results/train_fashion_mnist.json
 
 outputs: $(VENV)/.installed-dev ## run every notebook again and keep its outputs, made small

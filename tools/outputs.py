@@ -10,7 +10,8 @@ from nbformat import read, write
 from PIL import Image
 
 ROOT = Path(__file__).parent.parent
-MAX_WIDTH, COLOURS, LARGE = 640, (48, 16), 45_000 # pixels; palette sizes, the second for pictures above LARGE bytes
+MAX_WIDTH = 640 # pixels
+PALETTES = ((128, 25_000), (48, 45_000), (16, float("inf"))) # colours, and the bytes up to which they are kept
 
 
 def palette_method(picture:Image.Image)->Image.Quantize:
@@ -20,7 +21,7 @@ def palette_method(picture:Image.Image)->Image.Quantize:
     drawn = (pixels != paper).any(-1)
 
     def change(method):
-        quantized = np.asarray(picture.quantize(COLOURS[0], method=method).convert("RGB"))
+        quantized = np.asarray(picture.quantize(PALETTES[1][0], method=method, kmeans=1).convert("RGB"))
         return np.abs(quantized - pixels)[drawn].mean() if drawn.any() else 0.
 
     return min((Image.Quantize.MEDIANCUT, Image.Quantize.FASTOCTREE), key=change)
@@ -34,10 +35,10 @@ def shrink(data:str)->str: # base64 PNG -> smaller base64 PNG
         picture = picture.resize((MAX_WIDTH, round(picture.height*MAX_WIDTH/picture.width)), Image.Resampling.LANCZOS)
     picture = picture.convert("RGB")
     method = palette_method(picture)
-    for n_colours in COLOURS:
+    for n_colours, most in PALETTES:
         buffer = io.BytesIO()
-        picture.quantize(n_colours, method=method).save(buffer, format="PNG", optimize=True)
-        if buffer.tell() <= LARGE: break
+        picture.quantize(n_colours, method=method, kmeans=1).save(buffer, format="PNG", optimize=True)
+        if buffer.tell() <= most: break
     return min(base64.b64encode(buffer.getvalue()).decode(), data, key=len)
 
 
