@@ -91,7 +91,7 @@ tables: checkpoints/fashion_mnist_first/card.json ## the studies (many hours on 
 	@$(BIN)/slowddim table eta $(FAST) --steps 100
 	@$(BIN)/slowddim table eta $(FAST) --steps 10 20 50 --etas 0 1 hat --spacings trailing --n 2048
 	@$(BIN)/slowddim table eta $(FAST) --steps 1000 --etas 0 hat
-	@$(BIN)/slowddim table steps $(FAST) --etas 1
+	@$(BIN)/slowddim table steps $(FAST) --etas 1 --steps 25 50 100 200 333 1000
 	@$(BIN)/slowddim table source $(FAST)
 	@$(BIN)/slowddim table consistency
 	@$(BIN)/slowddim table reconstruction

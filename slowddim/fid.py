@@ -172,7 +172,9 @@ class ImageEval:
                  progress:bool=False # show a bar
                 )->Tensor: # (N, d)
         "Check and describe pictures; warns when they are few."
-        if isinstance(x, Tensor) and x.ndim == 2 and x.shape[1] == len(self.mean): return x
+        if isinstance(x, Tensor) and x.ndim == 2 and x.shape[1] == len(self.mean):
+            if len(x) < 2: raise ValueError(f"a score needs at least 2 pictures, got features of {len(x)}")
+            return x
         x = as_pictures(x)
         if len(x) < 2*len(self.mean):
             warnings.warn(f"{len(x)} pictures against {len(self.mean)} features: the bias is larger than most "

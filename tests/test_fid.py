@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import needs_data
+from PIL import Image
 
 from slowddim.classifier import accuracy, load_classifier
 from slowddim.cli import main
@@ -81,6 +82,11 @@ def test_interval_kid_and_infinity(judge):
     assert float(far) - float(fid) == pytest.approx(((away + 1).square().sum() - away.square().sum()).item(), rel=1e-6)
 
 
+def test_one_picture_is_no_crowd(judge):
+    for lone in (judge.held_out[:1], -torch.ones(1, 1, 28, 28)):
+        with pytest.raises(ValueError, match="at least 2 pictures"): judge.fid(lone)
+
+
 def test_weighted_moments_refuse_nothing_silently():
     x = torch.randn(50, 3)
     mean, cov = moments(x, torch.ones(50))
@@ -95,6 +101,12 @@ def test_command_line(garments, tmp_path, capsys):
     assert "FID" in out and "n=64" in out and "real pictures" in out and "recall" in out
     scores = json.loads((tmp_path/"s.json").read_text())["scores"]
     assert [s["kind"] for s in scores] == ["FID", "KID", "precision", "recall"] and math.isfinite(scores[0]["value"])
+    (tmp_path/"folder").mkdir()
+    for k, picture in enumerate(garments[..., 0].numpy()): Image.fromarray(picture).save(tmp_path/"folder"/f"{k:02}.png")
+    with pytest.warns(UserWarning):
+        assert main(["fid", str(tmp_path/"folder"), "--quiet", "--out", str(tmp_path/"f.json")]) == 0
+    again = json.loads((tmp_path/"f.json").read_text())["scores"]
+    assert again[0]["value"] == pytest.approx(scores[0]["value"], rel=1e-6)
     np.savez(tmp_path/"y.npz", other=garments.numpy())
     np.savez(tmp_path/"z.npz", arr_0=np.array([{}], dtype=object))
     (tmp_path/"empty").mkdir()
