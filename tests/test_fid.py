@@ -102,7 +102,8 @@ def test_command_line(garments, tmp_path, capsys):
     scores = json.loads((tmp_path/"s.json").read_text())["scores"]
     assert [s["kind"] for s in scores] == ["FID", "KID", "precision", "recall"] and math.isfinite(scores[0]["value"])
     (tmp_path/"folder").mkdir()
-    for k, picture in enumerate(garments[..., 0].numpy()): Image.fromarray(picture).save(tmp_path/"folder"/f"{k:02}.png")
+    for k, picture in enumerate(garments[..., 0].numpy()):
+        Image.fromarray(picture).save(tmp_path/"folder"/f"{k:02}.png")
     with pytest.warns(UserWarning):
         assert main(["fid", str(tmp_path/"folder"), "--quiet", "--out", str(tmp_path/"f.json")]) == 0
     again = json.loads((tmp_path/"f.json").read_text())["scores"]
