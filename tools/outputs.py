@@ -11,7 +11,7 @@ from PIL import Image
 
 ROOT = Path(__file__).parent.parent
 MAX_WIDTH = 640 # pixels
-PALETTES = ((128, 25_000), (48, 45_000), (16, float("inf"))) # colours, and the bytes up to which they are kept
+PALETTES = ((128, 20_000), (48, 45_000), (16, float("inf"))) # colours, and the bytes up to which they are kept
 
 
 def palette_method(picture:Image.Image)->Image.Quantize:
