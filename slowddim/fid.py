@@ -172,15 +172,13 @@ class ImageEval:
                  progress:bool=False # show a bar
                 )->Tensor: # (N, d)
         "Check and describe pictures; warns when they are few."
-        if isinstance(x, Tensor) and x.ndim == 2 and x.shape[1] == len(self.mean):
-            if len(x) < 2: raise ValueError(f"a score needs at least 2 pictures, got features of {len(x)}")
-            return x
-        x = as_pictures(x)
-        if len(x) < 2*len(self.mean):
+        described, least = isinstance(x, Tensor) and x.ndim == 2 and x.shape[1] == len(self.mean), 2*len(self.mean)
+        if not described: x = as_pictures(x)
+        elif len(x) < 2: raise ValueError(f"a score needs at least 2 pictures, got features of {len(x)}")
+        if not described and len(x) < least:
             warnings.warn(f"{len(x)} pictures against {len(self.mean)} features: the bias is larger than most "
-                          f"differences; "
-                          f"use {2*len(self.mean)} or more", stacklevel=3)
-        return image_features(self.model, x, self.bs, progress)
+                          f"differences; use {least} or more", stacklevel=3)
+        return x if described else image_features(self.model, x, self.bs, progress)
 
     def _score(self, value, n, **kwargs):
         return Score(value, n=n, n_features=len(self.mean), extractor=self.model.digest, **kwargs)
