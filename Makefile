@@ -79,7 +79,7 @@ results: weights models figures tables tables-models ## every number and picture
 	@$(BIN)/python benchmarks/step_cost.py
 
 tables: checkpoints/fashion_mnist_first/card.json ## the studies (many hours on two cores; rows that are there are kept)
-	@$(BIN)/slowddim table time
+	@$(BIN)/slowddim table time --n 4
 	@$(BIN)/slowddim table solvers $(FAST) --n 10000 --steps 10 20 50 --solvers dpmpp_2m
 	@$(BIN)/slowddim table solvers $(FAST) --n 10000 --solvers ddim heun dpmpp_2m
 	@$(BIN)/slowddim table solvers $(FAST) --n 2048 --spacings trailing quadratic linspace
