@@ -36,6 +36,7 @@ RECIPES = { # what `slowddim train` is told besides COMMON
     "v cosine, narrow": f"{V} --widths 32 64 128",
     "v, v weighting, batch 32": LINEAR,
     "v, v weighting, batch 32, log-normal": f"{LINEAR} --lognormal -0.5 1.4",
+    "v, v weighting, batch 32, log-normal, narrow": f"{LINEAR} --lognormal -0.5 1.4 --widths 32 64 128",
 }
 SCORED = (("dpmpp_2m", 10), ("dpmpp_2m", 20)) # solver and calls
 
