@@ -151,7 +151,7 @@ def train_classifier(model:Classifier, # changed in place
     settings = dict(data=data.name, n_images=len(data), n_epochs=n_epochs, bs=bs, lr=lr, weight_decay=weight_decay,
                     label_smoothing=label_smoothing, flips=bool(flips), strangers=bool(strangers),
                     seed=check_int("seed", seed, 0), **model.config)
-    run, per_epoch = Training(model, None, opt, settings, log=dict(losses=[], accuracies=[])), -(-len(data)//bs)
+    run, per_epoch = Training(model, [], opt, settings, log=dict(losses=[], accuracies=[])), -(-len(data)//bs)
     total = n_epochs*per_epoch
     model.to(memory_format=torch.channels_last)
     if checkpoint is not None and Path(checkpoint).is_file(): run.load(checkpoint)

@@ -69,8 +69,8 @@ def run_sample(args:argparse.Namespace # parsed by `make_parser`
     return f"{args.n} images, {calls} each, in {time.perf_counter() - tic:.1f} s -> {path}"
 
 # %% ../nbs/api/22_cli.ipynb #c4997c26
-_BUILD = ("net", "widths", "n_blocks", "patch_size", "attention", "upsampling", "dropout", "schedule", "n_steps",
-          "beta_max", "prediction", "continuous", "seed")
+_BUILD = ("net", "widths", "n_blocks", "patch_size", "attention", "upsampling", "dropout", "norm", "n_transformer",
+          "unconditional", "schedule", "n_steps", "beta_max", "prediction", "continuous", "seed")
 
 def _build(args): # -> network, schedule and data
     from slowddim.data import DATA_NAMES, load_data
@@ -107,6 +107,7 @@ def run_train(args:argparse.Namespace # parsed by `make_parser`
     log = train(model.to(default_device(args.device)), args.lr, args.epochs, args.bs, opt, schedule, data=data,
                 ema=args.ema, checkpoint=checkpoint, resume=not args.restart, seed=args.seed,
                 precision=args.precision, weighting=args.weighting, lognormal=args.lognormal, flips=args.flips,
+                lr_schedule=args.lr_schedule, label_dropout=args.label_dropout,
                 total_steps=args.total_steps, progress=not args.quiet, **origin, **_continuous_losses(args))
     if int(os.environ.get("RANK", 0)): return f"process {os.environ['RANK']} is done" # the first one writes
     command = "slowddim train " + shlex.join(args.argv)
@@ -182,6 +183,11 @@ def _add_train(sub, **defaults): # defaults: of a preset
     p.add_argument("--upsampling", choices=["nearest", "transposed"], default="nearest",
                    help="double sizes by repeating pixels, or by transposed convolutions")
     p.add_argument("--dropout", type=float, default=0., help="in the residual blocks")
+    p.add_argument("--norm", choices=["group", "rms"], default="group", help="of the features")
+    p.add_argument("--n-transformer", type=int, default=0, help="transformer blocks in the middle")
+    p.add_argument("--unconditional", action="store_true", help="a network that knows no labels; without it, images "
+                   "of several classes make one that does")
+    p.add_argument("--label-dropout", type=float, default=0.1, help="share of the labels hidden in training")
     p.add_argument("--prediction", choices=["eps", "v", "x_0"], default="eps", help="what the network says")
     p.add_argument("--continuous", action="store_true", help="as Keras' example: continuous time, mean absolute errors")
     p.add_argument("--weighting", default="eps", help="of the loss over the times: eps, v, x_0 or min_snr")
@@ -192,7 +198,10 @@ def _add_train(sub, **defaults): # defaults: of a preset
     p.add_argument("--total-steps", type=int, default=None, help="optimiser steps instead of --epochs")
     p.add_argument("--bs", type=int, default=64, help="images per step")
     p.add_argument("--lr", type=float, default=1e-3, help="largest learning rate")
-    p.add_argument("--ema", type=float, default=0.999, help="decay of the weight average")
+    p.add_argument("--lr-schedule", choices=["one_cycle", "constant"], default="one_cycle",
+                   help="down to zero, or constant after the warm-up: a leg that another --init goes on from")
+    p.add_argument("--ema", type=float, nargs="+", default=[0.999],
+                   help="decay of the weight average; two: both are kept, the better one on test images is written")
     p.add_argument("--schedule", choices=["linear", "cosine", "sigmoid"], default="linear", help="noise schedule")
     p.add_argument("--n-steps", type=int, default=1000, help="noise levels T")
     p.add_argument("--beta-max", type=float, default=0.02, help="last beta of the linear schedule")

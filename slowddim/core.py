@@ -11,7 +11,7 @@ Docs: https://slowddim.github.io/slowddim/api/core.html.md"""
 # %% auto #0
 __all__ = ['DATA_RANGE', 'PRECISIONS', 'GREEK', 'check_choice', 'check_int', 'check_number', 'check_images', 'check_same_shape',
            'append_dims', 'mix_seed', 'seeded_generator', 'fresh_generator', 'image_seed', 'image_generators',
-           'check_generator', 'randn', 'to_unit', 'to_pixels', 'pad_images', 'crop_images', 'model_output',
+           'check_generator', 'randn', 'to_unit', 'to_pixels', 'as_pair', 'pad_images', 'crop_images', 'model_output',
            'model_shape', 'model_device', 'default_device', 'pick_precision', 'autocast', 'accept_greek',
            'progress_bar']
 
@@ -182,26 +182,35 @@ def to_pixels(x:Tensor # float in [-1, 1], any shape; values outside are clamped
     return x.float().add(1).mul_(127.5).round_().clamp_(0, 255).to(torch.uint8)
 
 # %% ../nbs/api/00_core.ipynb #84a9020d
+def as_pair(size # one number, or (height, width)
+           )->tuple[int, int]: # height and width
+    "Return height and width; one number stands for both."
+    pair = tuple(size) if isinstance(size, (tuple, list)) else (size, size)
+    if len(pair) != 2: raise ValueError(f"size must be one number or (height, width), got {size!r}")
+    return tuple(check_int("size", s, 1) for s in pair)
+
 def pad_images(x:Tensor, # (..., H, W)
-               size:int, # wanted height and width
+               size, # wanted height and width: one number, or two
                value:float=-1. # background
-              )->Tensor: # (..., size, size)
-    "Centre images on a `size` x `size` background."
-    h, w = x.shape[-2:]
-    if max(h, w) > size: raise ValueError(f"cannot pad {h}x{w} images to {size}x{size}: they are larger")
-    top, left = (size - h)//2, (size - w)//2
-    return torch.nn.functional.pad(x, (left, size - w - left, top, size - h - top), value=value)
+              )->Tensor: # (..., height, width)
+    "Centre images on a larger background."
+    (h, w), (height, width) = x.shape[-2:], as_pair(size)
+    if h > height or w > width:
+        raise ValueError(f"cannot pad {h}x{w} images to {height}x{width}: they are larger")
+    top, left = (height - h)//2, (width - w)//2
+    return torch.nn.functional.pad(x, (left, width - w - left, top, height - h - top), value=value)
 
 # %% ../nbs/api/00_core.ipynb #6d86c733
 def crop_images(x:Tensor, # (..., H, W)
-                size:int|None # wanted height and width; None: leave as is
-               )->Tensor: # (..., size, size)
+                size # wanted height and width: one number, or two; None: leave as is
+               )->Tensor: # (..., height, width)
     "Cut the centre out again; the inverse of `pad_images`."
     if size is None: return x
-    h, w = x.shape[-2:]
-    if min(h, w) < size: raise ValueError(f"cannot crop {h}x{w} images to {size}x{size}: they are smaller")
-    top, left = (h - size)//2, (w - size)//2
-    return x[..., top:top + size, left:left + size]
+    (h, w), (height, width) = x.shape[-2:], as_pair(size)
+    if h < height or w < width:
+        raise ValueError(f"cannot crop {h}x{w} images to {height}x{width}: they are smaller")
+    top, left = (h - height)//2, (w - width)//2
+    return x[..., top:top + height, left:left + width]
 
 # %% ../nbs/api/00_core.ipynb #92691f29
 def model_output(out, # tensor or object with `.sample`

@@ -46,8 +46,8 @@ class ImageSet:
 
     def batch(self,
               index, # integer tensor, slice or list of image numbers
-              size:int|None=None # pad to this size with background; None: as they are
-             )->Tensor: # float32 (B, C, size, size) in [-1, 1]
+              size=None # pad to this size, one number or two, with background; None: as they are
+             )->Tensor: # float32 (B, C, height, width) in [-1, 1]
         "Return images as the network sees them: bytes scaled to [-1, 1], padded, never resized."
         x = to_unit(self.images[index])
         return x if size is None else pad_images(x, size)

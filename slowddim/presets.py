@@ -34,6 +34,12 @@ def levels_that_attend(attention, # numbers of the levels that attend, 0 is the 
     return [level in chosen for level in range(n_levels)]
 
 # %% ../nbs/api/19a_presets.ipynb #91fc70e0
+def _padded_size(height, width): # -> size of the network's images, and what to crop samples to; one number if square
+    size = [max(8, 2**math.ceil(math.log2(side))) for side in (height, width)]
+    crop = None if size == [height, width] else [height, width]
+    if height == width: return size[0], crop and height
+    return size, crop
+
 def build_model(data:ImageSet, # the images it is for
                 *, net:str="small", # "small": our `UNet`, "source": the course notebook's
                 widths:tuple=(64, 64, 128), # channels per level, the finest first
@@ -42,6 +48,9 @@ def build_model(data:ImageSet, # the images it is for
                 attention:tuple|None=None, # numbers of the levels that attend, 0 is the finest; None: all but 0
                 upsampling:str="nearest", # "nearest" | "transposed"
                 dropout:float=0., # in the residual blocks
+                norm:str="group", # one of `NORMS`
+                n_transformer:int=0, # transformer blocks in the middle
+                unconditional:bool=False, # True: the network knows no labels, whatever the images have
                 schedule:str="linear", # one of `SCHEDULES`
                 n_steps:int=1000, # noise levels T
                 beta_max:float=0.02, # last beta of the linear schedule
@@ -52,16 +61,15 @@ def build_model(data:ImageSet, # the images it is for
     "Build an untrained noise predictor and its schedule."
     check_choice("schedule", schedule, SCHEDULES)
     channels, height, width = data.images.shape[1:]
-    if height != width: raise ValueError(f"the images are {height}x{width}, not square: give a size")
-    size = max(8, 2**math.ceil(math.log2(height)))
+    size, crop = _padded_size(height, width)
     torch.manual_seed(seed)
-    crop = height if height < size else None
     table = SCHEDULES[schedule](n_steps, **dict(beta_max=beta_max) if schedule == "linear" else {})
     if check_choice("net", net, ("small", "source")) == "source": model = fashion_unet(channels, size, crop)
     else:
         flags = None if attention is None else tuple(levels_that_attend(attention, len(widths)))
-        model = UNet(size, channels, tuple(widths), n_blocks, flags, patch_size, crop, dropout, upsampling,
-                     prediction, table.spec if prediction != "eps" else None)
+        names = None if unconditional or continuous or len(data.classes) < 2 else list(data.classes)
+        model = UNet(size, channels, tuple(widths), n_blocks, flags, patch_size, crop, dropout, upsampling, prediction,
+                     table.spec if prediction != "eps" else None, norm, n_transformer, names and len(names), names)
     if continuous:
         if prediction != "eps": raise ValueError(f"continuous time predicts eps, got prediction={prediction!r}")
         if schedule != "linear": raise ValueError(f"continuous time has its own schedule, got schedule={schedule!r}")
@@ -72,12 +80,12 @@ def build_model(data:ImageSet, # the images it is for
 
 # %% ../nbs/api/19a_presets.ipynb #ef6c622a
 _LEARN = dict(schedule="cosine", prediction="v", weighting="v")
-_CIFAR = dict(data="cifar10", n_blocks=2, patch_size=1, dropout=0.1, flips=True, epochs=500, bs=128, lr=2e-4,
-              ema=0.9999, **_LEARN)
+_CIFAR = dict(data="cifar10", unconditional=True, n_blocks=2, patch_size=1, dropout=0.1, flips=True, epochs=500,
+              bs=128, lr=2e-4, ema=0.9999, **_LEARN)
 
 PRESETS = {
     "fashion_mnist_continuous": dict(data="fashion_mnist", continuous=True, epochs=5),
-    "mnist": dict(data="mnist", upsampling="transposed", epochs=6, bs=32, lr=7e-4,
+    "mnist": dict(data="mnist", unconditional=True, upsampling="transposed", epochs=6, bs=32, lr=7e-4,
                   sampling=dict(steps=100, eta=1., spacing="logsnr"), **_LEARN),
     "cifar10_airplane": dict(data="cifar10", classes=["airplane"], widths=(64, 96, 128), flips=True, epochs=50,
                              sampling=dict(steps=20, eta=0., spacing="logsnr"), **_LEARN),

@@ -177,6 +177,8 @@ def load_pretrained(name:str="fashion_mnist", # a shipped name, a folder (ours o
     return (model if dtype == torch.float32 else model.to(dtype)), schedule
 
 # %% ../nbs/api/13_pretrained.ipynb #698fecec
+_GROWN = ("labels.", "transformer.") # parts that leave a network's answers as they are until they have learned
+
 def copy_weights_(model:nn.Module, # changed in place
                   name:str # of the model with the weights, see `load_pretrained`
                  )->str: # digest of that model
@@ -185,12 +187,14 @@ def copy_weights_(model:nn.Module, # changed in place
     if type(other) is not type(model):
         raise ValueError(f"{name!r} is a {type(other).__name__}, the one to train a {type(model).__name__}")
     mine, theirs = ({k: tuple(v.shape) for k, v in m.state_dict().items()} for m in (model, other))
-    if mine != theirs:
-        key = next(k for k in (*mine, *theirs) if mine.get(k) != theirs.get(k))
+    new = [k for k in mine if k not in theirs and k.startswith(_GROWN)]
+    if {k: v for k, v in mine.items() if k not in new} != theirs:
+        key = next(k for k in (*mine, *theirs) if k not in new and mine.get(k) != theirs.get(k))
         raise ValueError(f"{name!r} has another shape: {key} is {theirs.get(key)}, in the one to train {mine.get(key)}")
-    weights, last = other.state_dict(), list(mine)[-1].rsplit(".", 1)[0] + "."
+    weights, last = other.state_dict(), list(theirs)[-1].rsplit(".", 1)[0] + "."
     if getattr(other, "prediction", "eps") != getattr(model, "prediction", "eps"):
         weights = {k: v for k, v in weights.items() if not k.startswith(last)}
+    if "labels.weight" in new: nn.init.zeros_(model.labels.weight)
     model.load_state_dict(model.state_dict() | weights)
     return other.card["digest"]
 

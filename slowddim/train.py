@@ -11,7 +11,7 @@ Docs: https://slowddim.github.io/slowddim/api/train.html.md"""
 
 # %% auto #0
 __all__ = ['WEIGHTINGS', 'loss_weights', 'eps_loss', 'ema_decay', 'update_ema_', 'noise_and_shares', 'as_steps',
-           'lognormal_steps', 'noise_loss', 'train_step', 'loss_on', 'train']
+           'lognormal_steps', 'hide_labels', 'noise_loss', 'train_step', 'loss_on', 'train']
 
 # %% ../nbs/api/16_train.ipynb #20aa8fa4
 import copy
@@ -34,7 +34,7 @@ from .data import DATA_NAMES, ImageSet, load_data, random_flips, select_classes
 from .ddpm import DDPM
 from .noising import add_noise
 from .schedule import NoiseSchedule, as_schedule
-from .weights import Training, load_tensors, machine_facts, one_cycle, step_index
+from .weights import LR_SCHEDULES, Training, learning_rate, load_tensors, machine_facts, step_index
 
 # %% ../nbs/api/16_train.ipynb #d8729ba5
 WEIGHTINGS = ("eps", "v", "x_0", "min_snr")
@@ -111,6 +111,15 @@ def lognormal_steps(u:Tensor, # (B,) in [0, 1]
     share = (share - share[0])/(share[-1] - share[0]) # of the noise levels between the schedule's ends
     return torch.searchsorted(share, u.double().cpu()).clamp_(max=len(share) - 1).to(u.device)
 
+# %% ../nbs/api/16_train.ipynb #f870f49d
+def hide_labels(labels:Tensor, # (B,) int64 in [0, K-1]
+                share:float, # of them to hide, in [0, 1]
+                null_class:int, # K, what a hidden one becomes
+                generator:torch.Generator # on the CPU
+               )->Tensor: # (B,) int64 in [0, K]
+    "Replace a random share of the labels by the null label (Ho and Salimans, 2022, algorithm 1)."
+    return torch.where(torch.rand(len(labels), generator=generator) < share, null_class, labels)
+
 # %% ../nbs/api/16_train.ipynb #be1ce8bc
 def noise_loss(model, # `model(x, t)` predicting noise
                x_0:Tensor, # clean images (B, C, H, W)
@@ -125,13 +134,19 @@ def noise_loss(model, # `model(x, t)` predicting noise
     return eps_loss(model, x_0, eps, t, schedule, weighting)
 
 # %% ../nbs/api/16_train.ipynb #fb098447
+def _told(run, data, index): # labels (B,) of these images, some hidden; all 0 for a network that knows none
+    share = run.settings["label_dropout"]
+    if share is None: return torch.zeros(len(index), dtype=torch.int64)
+    g = seeded_generator(run.settings["seed"], 4, run.step)
+    return hide_labels(data.labels[index], share, run.model.null_class, g)
+
 def train_step(run:Training, # changed in place
                wrapped, # the model as `accelerate` prepared it
                data:ImageSet, # the images
                schedule:NoiseSchedule, # or an object with `.schedule`
                acc:Accelerator, # spreads the batch over processes
                *, loss, # a loss as `train` takes it
-               size:int|None, # pad images to this size
+               size:tuple|None, # pad images to this height and width
                lr:float, # learning rate of this step
                context # of the forward pass, see `autocast`
               )->float: # loss of this step
@@ -141,7 +156,8 @@ def train_step(run:Training, # changed in place
     if run.settings["flips"]: x_0 = random_flips(x_0, seeded_generator(run.settings["seed"], 3, run.step))
     eps, u = noise_and_shares(run.settings["seed"], run.step, x_0.shape)
     mine, device = slice(acc.process_index % len(index), None, acc.num_processes), model_device(run.model)
-    x_0, eps, u = (v[mine].to(device, non_blocking=True) for v in (x_0, eps, u))
+    x_0, eps, u, labels = (v[mine].to(device, non_blocking=True) for v in (x_0, eps, u, _told(run, data, index)))
+    if run.settings["label_dropout"] is not None: wrapped = partial(wrapped, class_labels=labels)
     for group in run.opt.param_groups: group["lr"] = lr
     with torch.random.fork_rng(), context: # dropout, if any, follows from the step too
         torch.manual_seed(mix_seed(run.settings["seed"], 2, run.step, acc.process_index))
@@ -151,24 +167,29 @@ def train_step(run:Training, # changed in place
     run.opt.step()
     run.opt.zero_grad()
     run.step += 1
-    if run.average is not None: update_ema_(run.average, run.model, ema_decay(run.step, run.settings["ema"]))
+    for average, decay in zip(run.averages, run.settings["ema"]):
+        update_ema_(average, run.model, ema_decay(run.step, decay))
     return acc.reduce(found.detach(), "mean").item()
 
 # %% ../nbs/api/16_train.ipynb #7ad6119e
+def _null(model): return getattr(model, "null_class", None) # the null label; None: knows no labels
+
 @torch.inference_mode()
 def loss_on(model:nn.Module, # usually the weight average
             data:ImageSet, # images it was not trained on
             schedule:NoiseSchedule, # or an object with `.schedule`
-            size:int|None=None, # pad images to this size
+            size=None, # pad images to this size, one number or two
             bs:int=250, # images per call
             loss=None # a loss as `train` takes it; None: `noise_loss`
            )->float:
-    "Loss on fixed images with fixed noise: comparable over a run, and between runs."
+    "Loss on fixed images with fixed noise: comparable over a run, and between runs. Labels are told."
     total, device, loss = 0., model_device(model), noise_loss if loss is None else loss
     for k, index in enumerate(torch.arange(len(data)).split(bs)):
         x_0 = data.batch(index, size)
         eps, u = noise_and_shares(0, k, x_0.shape)
-        total += loss(model, *(v.to(device) for v in (x_0, eps, u)), schedule).item()*len(index)
+        told = {} if _null(model) is None else dict(class_labels=data.labels[index].to(device))
+        found = loss(partial(model, **told) if told else model, *(v.to(device) for v in (x_0, eps, u)), schedule)
+        total += found.item()*len(index)
     return total/len(data)
 
 # %% ../nbs/api/16_train.ipynb #8af01700
@@ -182,12 +203,15 @@ def _open_sets(model, data, n_test, classes): # -> training set, test set or Non
         sets.append(test if test.images.shape[2:] == data.images.shape[2:] else test.resized(data.images.shape[-1]))
     size = None
     if hasattr(model, "config"):
-        channels, size, _ = model_shape(model)
+        channels, *size = model_shape(model)
         if channels != sets[0].images.shape[1]:
             raise ValueError(f"the model takes {channels} channels, {sets[0].name} has {sets[0].images.shape[1]}")
-        if max(sets[0].images.shape[2:]) > size:
-            raise ValueError(f"the model takes {size}x{size} images, {sets[0].name} has "
+        if any(have > most for have, most in zip(sets[0].images.shape[2:], size)):
+            raise ValueError(f"the model takes {size[0]}x{size[1]} images, {sets[0].name} has "
                              f"{'x'.join(map(str, sets[0].images.shape[2:]))}")
+    K = _null(model)
+    if K is not None and len(sets[0].classes) != K:
+        raise ValueError(f"the model knows {K} labels, {sets[0].name} has {len(sets[0].classes)} classes")
     return sets[0], sets[1] if len(sets) > 1 else None, size
 
 # %% ../nbs/api/16_train.ipynb #532c4cb7
@@ -214,20 +238,21 @@ def _run_epochs(run, acc, data, test, size, schedule, loss, track, checkpoint, s
     cfg, bs = run.settings, run.settings["bs"]
     wrapped = acc.prepare_model(run.model, device_placement=False)
     per_epoch, total = -(-len(data)//bs), cfg["total_steps"]
+    usual = loss or partial(noise_loss, weighting=cfg["weighting"], lognormal=cfg["lognormal"])
     log_every, saved = max(1, min(50, total//20)), time.perf_counter()
     bar = progress_bar(range(run.step, total), progress and acc.is_main_process, desc="training", unit="step",
                        initial=run.step, total=total)
     for step in bar:
         tic = time.perf_counter()
-        found = train_step(run, wrapped, data, schedule, acc, size=size, lr=one_cycle(step/total, cfg["lr"]),
-                           loss=loss or partial(noise_loss, weighting=cfg["weighting"], lognormal=cfg["lognormal"]),
+        rate = learning_rate(step/total, cfg["lr"], cfg["lr_schedule"])
+        found = train_step(run, wrapped, data, schedule, acc, size=size, lr=rate, loss=usual,
                            context=autocast(cfg["precision"], model_device(run.model)))
         run.seconds += time.perf_counter() - tic
         _note(run, found, log_every, bs)
         bar.set_postfix_str(f"loss {found:.4f}, {bs/(time.perf_counter() - tic):.0f} images/s", refresh=False)
         if test is not None and (run.step % per_epoch == 0 or run.step == total):
             for name, judge in dict(test_losses=loss, **track).items():
-                value = loss_on(run.average or run.model, test, schedule, size, loss=judge)
+                value = loss_on(run.averages[0] if run.averages else run.model, test, schedule, size, loss=judge)
                 run.log.setdefault(name, []).append([run.step*bs, round(value, 6)])
         due = time.perf_counter() - saved > save_every or run.step == total
         if checkpoint is not None and acc.is_main_process and due:
@@ -236,13 +261,20 @@ def _run_epochs(run, acc, data, test, size, schedule, loss, track, checkpoint, s
     acc.wait_for_everyone()
 
 # %% ../nbs/api/16_train.ipynb #1e77548d
-def _checked(lr, bs, n_epochs, total_steps, ema, clip_grad, weighting, lognormal, flips, loss): # what needs no data
+def _several(ema): # None, one decay or several, as a list
+    if ema is None: return []
+    return list(ema) if isinstance(ema, (tuple, list)) else [ema]
+
+def _checked(lr, bs, n_epochs, total_steps, ema, clip_grad, weighting, lognormal, flips, loss, lr_schedule,
+             label_dropout): # what needs no data
     if loss is not None and (weighting != "eps" or lognormal):
         raise ValueError(f"{weighting=} and {lognormal=} go with the default loss, not with one of your own")
     check_int("n_epochs", n_epochs, 1)
     return dict(flips=bool(flips), lr=check_number("lr", lr, 0), bs=check_int("bs", bs, 1),
                 total_steps=None if total_steps is None else check_int("total_steps", total_steps, 1),
-                ema=None if ema is None else check_number("ema", ema, 0, 1),
+                ema=[check_number("ema", decay, 0, 1) for decay in _several(ema)],
+                lr_schedule=check_choice("lr_schedule", lr_schedule, LR_SCHEDULES),
+                label_dropout=check_number("label_dropout", label_dropout, 0, 1),
                 clip_grad=check_number("clip_grad", clip_grad, 0),
                 weighting=check_choice("weighting", weighting, WEIGHTINGS),
                 lognormal=None if lognormal is None else list(_check_lognormal(*lognormal)))
@@ -259,6 +291,12 @@ def _log(run): # what `train` returns
                 machine=machine_facts(model_device(run.model)))
 
 # %% ../nbs/api/16_train.ipynb #9beeda24
+def _best(run, test, size, schedule, loss): # the average that goes into the model
+    if len(run.averages) < 2 or test is None: return run.averages[0] if run.averages else run.model
+    found = [loss_on(average, test, schedule, size, loss=loss) for average in run.averages]
+    run.log["average_losses"] = dict(zip(map(str, run.settings["ema"]), [round(v, 6) for v in found]))
+    return run.averages[min(range(len(found)), key=found.__getitem__)]
+
 def train(model:nn.Module, # changed in place; follows its own device
           lr:float=4e-3, # largest learning rate
           n_epochs:int=2, # passes over the data
@@ -267,7 +305,7 @@ def train(model:nn.Module, # changed in place; follows its own device
           ddpm=None, # `DDPM()` or any schedule; None: `DDPM()`
           *, data="fashion_mnist", # a name, a folder, or an `ImageSet`
           classes:list[str]|None=None, # names of the classes to train on; None: all
-          ema:float|None=0.999, # decay of the weight average; None: no average
+          ema=0.999, # decay of the weight average; two: both are kept, and the better one wins; None: no average
           checkpoint=None, # file to write and to resume from
           resume:bool=True, # False: start over and overwrite `checkpoint`
           seed:int|None=None, # None: a random one, kept in the log
@@ -277,6 +315,8 @@ def train(model:nn.Module, # changed in place; follows its own device
           lognormal:tuple|None=None, # mean and deviation, see `lognormal_steps`; None: every step as often
           init:str|None=None, # digest of the weights that `model` starts from, for the log
           flips:bool=False, # mirror half of the images, drawn anew each time
+          lr_schedule:str="one_cycle", # "one_cycle" | "constant", see `learning_rate`
+          label_dropout:float=0.1, # share of the labels hidden from a network that knows labels
           total_steps:int|None=None, # optimiser steps instead of `n_epochs`
           loss=None, # function of (model, x_0, eps, u, schedule), see `noise_loss`; None: that, with `weighting`
           track:dict|None=None, # more losses to measure on the test images, by the name they get in the log
@@ -285,16 +325,18 @@ def train(model:nn.Module, # changed in place; follows its own device
           progress:bool=True # show a bar
          )->dict: # the log: losses, test_losses, images_per_second, seconds, settings
     "Train a noise predictor (DDPM algorithm 1); ends with the averaged weights in `model`."
-    how = _checked(lr, bs, n_epochs, total_steps, ema, clip_grad, weighting, lognormal, flips, loss) | dict(init=init)
+    how = _checked(lr, bs, n_epochs, total_steps, ema, clip_grad, weighting, lognormal, flips, loss, lr_schedule,
+                   label_dropout) | dict(init=init)
     acc, done, schedule = _processes(model_device(model)), checkpoint and Path(checkpoint), as_schedule(ddpm or DDPM())
     how |= dict(precision=pick_precision(precision, model_device(model)), seed=_seed(seed, done, resume))
     train_set, *sets = _open_sets(model, data, n_test, classes)
+    if _null(model) is None: how["label_dropout"] = None
     if total_steps is None: how["total_steps"] = n_epochs*-(-len(train_set)//bs)
     model.train().requires_grad_(True).to(memory_format=torch.channels_last)
-    average = None if ema is None else copy.deepcopy(model).requires_grad_(False).eval()
+    averages = [copy.deepcopy(model).requires_grad_(False).eval() for _ in how["ema"]]
     opt = opt_func(model.parameters(), lr=lr)
-    run = Training(model, average, opt, how | _facts(model, train_set, schedule, loss, opt))
+    run = Training(model, averages, opt, how | _facts(model, train_set, schedule, loss, opt))
     if done and done.is_file() and resume: run.load(done)
     _run_epochs(run, acc, train_set, *sets, schedule, loss, track or {}, done, save_every, progress)
-    model.eval().load_state_dict((average or model).state_dict())
+    model.eval().load_state_dict(_best(run, *sets, schedule, loss).state_dict())
     return _log(run)
