@@ -11,12 +11,14 @@
 - `slowddim.ddim`: The heart: one step with a dial for its randomness, any sub-sequence of times, and noise that may be used again.
 - `slowddim.ddpm`: The ancestral sampler: one step derived from Bayes' rule, and the loop that every sampler here walks.
 - `slowddim.distances`: How far are two sets of pictures apart? As far as two clouds of numbers.
+- `slowddim.fast`: The same network in the arithmetic this machine is fastest in, without touching the one you gave.
 - `slowddim.fid`: A score for a set of pictures that says what it stands on: how many, whose features, which floor.
 - `slowddim.generate`: Any number of images, in any batches, on any number of machines: image `i` is always the same image.
 - `slowddim.judges`: Eyes for digits and for airplanes: a reader of MNIST, and the main components of real pictures.
 - `slowddim.latent`: Noise as a code: encode an image, decode it again, walk from one image to another.
 - `slowddim.noising`: The algebra between a clean image, a noisy one and the noise: four lines, every direction, no loop.
 - `slowddim.ode`: The same trajectory as a curve: Euler, Adams-Bashforth, Heun and DPM-Solver++ are other numbers for the one loop.
+- `slowddim.optim`: Steps that use all directions of a weight matrix equally: more is learned from the same images.
 - `slowddim.oracle`: Noise predictors that are exactly right, so that samplers can be tested without training anything.
 - `slowddim.presets`: Data, network, schedule and training under one name: the systems of the sources, ready to train.
 - `slowddim.pretrained`: A trained network and its noise schedule by name, from a folder or from the hub, with a card that says what it is.

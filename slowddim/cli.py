@@ -97,13 +97,14 @@ def run_train(args:argparse.Namespace # parsed by `make_parser`
     import torch
 
     from slowddim.core import default_device
+    from slowddim.optim import Muon
     from slowddim.pretrained import copy_weights_, save_pretrained
     from slowddim.train import train
     from slowddim.weights import write_json
     model, schedule, data = _build(args)
     out, origin = Path(args.out), dict(init=copy_weights_(model, args.init)) if args.init else {}
     checkpoint = out.parent/f"{out.name}.checkpoint.safetensors"
-    opt = partial(torch.optim.AdamW, betas=(0.9, 0.99), weight_decay=1e-3)
+    opt = partial(Muon if args.optimizer == "muon" else torch.optim.AdamW, betas=(0.9, 0.99), weight_decay=1e-3)
     log = train(model.to(default_device(args.device)), args.lr, args.epochs, args.bs, opt, schedule, data=data,
                 ema=args.ema, checkpoint=checkpoint, resume=not args.restart, seed=args.seed,
                 precision=args.precision, weighting=args.weighting, lognormal=args.lognormal, flips=args.flips,
@@ -198,6 +199,8 @@ def _add_train(sub, **defaults): # defaults: of a preset
     p.add_argument("--total-steps", type=int, default=None, help="optimiser steps instead of --epochs")
     p.add_argument("--bs", type=int, default=64, help="images per step")
     p.add_argument("--lr", type=float, default=1e-3, help="largest learning rate")
+    p.add_argument("--optimizer", choices=["adamw", "muon"], default="adamw",
+                   help="muon: equal steps in all directions of a matrix, slower and learns more from an image")
     p.add_argument("--lr-schedule", choices=["one_cycle", "constant"], default="one_cycle",
                    help="down to zero, or constant after the warm-up: a leg that another --init goes on from")
     p.add_argument("--ema", type=float, nargs="+", default=[0.999],

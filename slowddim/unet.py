@@ -11,11 +11,9 @@ Docs: https://slowddim.github.io/slowddim/api/unet.html.md"""
 
 # %% auto #0
 __all__ = ['NORMS', 'UPSAMPLINGS', 'timestep_embedding', 'RMSNorm', 'build_norm', 'ResBlock', 'zero_init_', 'attend', 'Attention',
-           'TransformerBlock', 'Downsample', 'Upsample', 'TransposedUpsample', 'Level', 'UNet', 'compile_unet',
-           'fashion_unet']
+           'TransformerBlock', 'Downsample', 'Upsample', 'TransposedUpsample', 'Level', 'UNet', 'fashion_unet']
 
 # %% ../nbs/api/12_unet.ipynb #e059c6ff
-import copy
 import math
 from functools import partial
 
@@ -328,25 +326,6 @@ def forward(self:UNet,
     out = self.answer(sample.to(self.stem.weight.dtype), self.embed(t, class_labels)).to(sample.dtype)
     if self.schedule is not None: out = to_eps(out, sample, t, self.schedule, self.prediction)
     return UNet2DOutput(sample=out) if return_dict else (out,)
-
-# %% ../nbs/api/12_unet.ipynb #bf82324c
-def compile_unet(model, # a `UNet`, or a predictor around one
-                 batch_size:int=64, # images per call
-                 backend:str="inductor" # of `torch.compile`
-                ): # a copy for `torch.inference_mode()`: weights in bfloat16, compiled at its first call
-    "Copy a network for millions of calls."
-    check_int("batch_size", batch_size, 1)
-    model = copy.deepcopy(model).eval().requires_grad_(False)
-    unets = [m for m in model.modules() if isinstance(m, UNet)]
-    if not unets: raise ValueError(f"only a UNet can be compiled, got {type(model).__name__}")
-    for unet in unets:
-        run = torch.compile(unet.bfloat16().answer, dynamic=False, backend=backend)
-        def answer(sample, emb, run=run):
-            missing = -len(sample) % batch_size
-            full = (torch.cat([z, z.new_zeros(missing, *z.shape[1:])]).split(batch_size) for z in (sample, emb))
-            return torch.cat([run(*part) for part in zip(*full)])[:len(sample)]
-        unet.answer = answer
-    return model
 
 # %% ../nbs/api/12_unet.ipynb #38a325d8
 def fashion_unet(in_channels:int=1, # 1 grey, 3 colour
