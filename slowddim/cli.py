@@ -24,21 +24,40 @@ from .commands import add_reconstruct, add_walks
 from .studies import add_table
 
 # %% ../nbs/api/22_cli.ipynb #c642274c
-def _write_film(path, model, schedule, args): # the grid forming, as GIF
+def _write_film(path, model, schedule, args, labels): # the grid forming, as GIF
     import torch
 
     from slowddim.animate import animate
-    from slowddim.core import DATA_RANGE, autocast, image_generators, model_device, model_shape, randn
-    from slowddim.generate import solver_trajectory
+    from slowddim.core import DATA_RANGE, image_generators, model_device, model_shape, randn
+    from slowddim.fast import fast_copy, pick_arithmetic
+    from slowddim.generate import ask_for, image_labels, solver_trajectory
     generators = image_generators(args.seed, args.start, args.n)
     x_T = randn((args.n, *model_shape(model)), generator=generators, device=model_device(model))
-    with torch.inference_mode(), autocast(args.precision, model_device(model)):
-        states = solver_trajectory(model, x_T, schedule, args.steps, solver=args.solver, eta=args.eta,
+    network = fast_copy(model, pick_arithmetic(model, args.precision, _yes_or_no(args.compile)), args.n)
+    asked = ask_for(network, image_labels(model, args.seed, args.start, args.n, labels), args.guidance)
+    with torch.inference_mode():
+        states = solver_trajectory(asked, x_T, schedule, args.steps, solver=args.solver, eta=args.eta,
                                    spacing=args.spacing, clip=DATA_RANGE, generator=generators,
                                    progress=not args.quiet)
-        guesses = [state.x_0.cpu() for state in states]
+        predicted = [state.x_0.cpu() for state in states]
     size = getattr(model.config, "image_size", None)
-    animate(guesses, n_images=args.n, n_cols=None, size=size, scale=args.scale, ink=False, max_mb=50).save(path)
+    animate(predicted, n_images=args.n, n_cols=args.n_cols, size=size, scale=args.scale, ink=False,
+            max_mb=50).save(path)
+
+def _yes_or_no(word): return dict(yes=True, no=False).get(word, word)
+
+def _rows_of_labels(args, model): # `--label` as `image_labels` takes it; sets args.n and args.n_cols
+    from slowddim.guidance import label_info
+    args.n_cols, info, asked = None, label_info(model), args.label
+    if asked is None or [a.casefold() for a in asked] != ["all"]:
+        args.n = 64 if args.n is None else args.n
+        return asked[0] if asked and len(asked) == 1 else asked and [asked[i % len(asked)] for i in range(args.n)]
+    if info is None: raise ValueError("--label all: the model knows no labels")
+    args.n = 8*info.n_labels if args.n is None else args.n
+    if args.n % info.n_labels:
+        raise ValueError(f"--label all draws a row a label: --n must be a multiple of {info.n_labels}, got {args.n}")
+    args.n_cols = args.n//info.n_labels
+    return [k for k in info.numbers for _ in range(args.n_cols)]
 
 # %% ../nbs/api/22_cli.ipynb #b1079b07
 def run_sample(args:argparse.Namespace # parsed by `make_parser`
@@ -58,13 +77,17 @@ def run_sample(args:argparse.Namespace # parsed by `make_parser`
     usual, advised = dict(steps=20, eta=0., spacing="trailing"), getattr(model, "card", {}).get("sampling", {})
     for name, value in (usual | advised if free else usual).items():
         if getattr(args, name) is None: setattr(args, name, value)
+    labels = _rows_of_labels(args, model)
     how = dict(n_steps=args.steps, solver=args.solver, eta=args.eta, spacing=args.spacing, seed=args.seed,
-               start=args.start, batch_size=args.batch_size, precision=args.precision)
+               start=args.start, batch_size=args.batch_size, precision=args.precision,
+               compile=_yes_or_no(args.compile), labels=labels, guidance=args.guidance)
     iter_images(model, schedule, args.n, **how) # refuses bad input before a folder is made
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".npz": sample_to_npz(path, model, schedule, args.n, progress=not args.quiet, **how)
-    elif path.suffix == ".gif": _write_film(path, model, schedule, args)
-    else: save_grid(path, sample_images(model, schedule, args.n, progress=not args.quiet, **how), scale=args.scale)
+    elif path.suffix == ".gif": _write_film(path, model, schedule, args, labels)
+    else:
+        images = sample_images(model, schedule, args.n, progress=not args.quiet, **how)
+        save_grid(path, images, n_cols=args.n_cols, scale=args.scale)
     calls = "1 step" if args.steps == 1 else f"{args.steps} steps"
     return f"{args.n} images, {calls} each, in {time.perf_counter() - tic:.1f} s -> {path}"
 
@@ -144,9 +167,14 @@ def _add_sample(sub):
     p = sub.add_parser("sample", help="make images with a trained model",
                        formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     p.add_argument("--model", default="fashion_mnist", help="a shipped name, a folder, or a hub id owner/model")
-    p.add_argument("--n", type=int, default=64, help="number of images")
+    p.add_argument("--n", type=int, default=None, help="number of images; None: 64, or eight a label for --label all")
+    p.add_argument("--label", nargs="+", default=None,
+                   help="what the images show: names, or parts of names, or numbers of the model's labels, in turn; "
+                        "all: a row each; none: whatever comes; None: all labels evenly")
+    p.add_argument("--guidance", type=float, default=1.,
+                   help="0 ignores the label, 1 obeys it, above exaggerates it, at two evaluations a time")
     p.add_argument("--steps", type=int, default=None,
-                   help="times to visit, 1 to the model's T; a network call each; None: 20, or what the model's card "
+                   help="times to visit, 1 to the model's T; an evaluation each; None: 20, or what the model's card "
                         "advises if --eta and --solver are not given either")
     p.add_argument("--solver", default=None,
                    help="ddim, ddpm (eta 1), ab2, heun, dpmpp_2m; None: dpmpp_2m, ddim if eta is not 0")
@@ -156,9 +184,11 @@ def _add_sample(sub):
                    help="trailing, leading, linspace, quadratic or logsnr; None: trailing, or as for --steps")
     p.add_argument("--seed", type=int, default=0, help="image i depends on (seed, i) alone")
     p.add_argument("--start", type=int, default=0, help="number of the first image")
-    p.add_argument("--batch-size", type=int, default=None, help="images per network call; None: 64, on a GPU 512")
-    p.add_argument("--precision", choices=["auto", "fp32", "bf16"], default="fp32",
-                   help="of the network's arithmetic; auto: bf16 where the machine is built for it")
+    p.add_argument("--batch-size", type=int, default=None, help="images per evaluation; None: chosen")
+    p.add_argument("--precision", choices=["auto", "fp32", "bf16"], default="auto",
+                   help="of the network's arithmetic; auto: what is fastest here, fp32: the network as it is")
+    p.add_argument("--compile", choices=["auto", "yes", "no"], default="auto",
+                   help="merge the network's layers first; auto: if the run is long enough to pay for it")
     p.add_argument("--out", default="samples.png",
                    help="a .png grid, a .gif film, or an .npz with arr_0 uint8 (N, H, W, C)")
     p.add_argument("--scale", type=int, default=2, help="enlarge each pixel of a .png or .gif")

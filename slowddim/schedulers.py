@@ -29,6 +29,7 @@ from .core import accept_greek, check_choice, check_int, check_number, default_d
 from .core import fresh_generator, model_device, model_output, progress_bar, randn
 from .ddim import evaluated_steps, plan_steps
 from .ddpm import VARIANCES, check_clip, step_noise, take_step
+from .fast import fast_copy, pick_arithmetic
 from .noising import add_noise as mix_in_noise, velocity, x0_coefficients
 from .pretrained import PREDICTION_TYPES, load_pretrained, prediction_from_diffusers
 from .pretrained import schedule_from_diffusers, schedule_to_diffusers
@@ -275,13 +276,12 @@ def diffusers_sample(sched, # any scheduler with `timesteps` and `step`: ours or
                      seed:int|None=None, # None: different images every time
                      eta:float|None=None, # passed to `step`; None: the scheduler's own
                      device=None, # of the images; None: the model's
+                     precision="auto", # of the network: "auto", "fp32" (as it is), "bf16", or an `Arithmetic`
                      progress:bool=True # show a bar
                     )->Tensor: # the final images `sz`, in the network's range
     "Sample with a diffusers-style scheduler, over the times it has set."
     model = load_pretrained()[0] if model is None else model
     device = model_device(model) if device is None else default_device(device)
-    weights = model.parameters() if hasattr(model, "parameters") else ()
-    dtype = next((p.dtype for p in weights), torch.float32)
     sz = tuple(check_int("sz", n, 1) for n in sz)
     if skip_steps is not None and sched.config.get("prediction_type", "epsilon") != "epsilon":
         raise ValueError(f"skip_steps uses noise again, but this scheduler's network predicts "
@@ -289,7 +289,10 @@ def diffusers_sample(sched, # any scheduler with `timesteps` and `step`: ours or
     ts = list(sched.timesteps)
     evaluate = [True]*len(ts) # the list may hold a time twice, which only skipping minds
     if skip_steps is not None: evaluate = evaluated_steps(skip_steps, [check_int("timesteps entry", t) for t in ts])
+    model = fast_copy(model, pick_arithmetic(model, precision, evaluations=sz[0]*sum(evaluate)), sz[0])
     g = fresh_generator(seed)
+    weights = model.parameters() if hasattr(model, "parameters") else ()
+    dtype = next((p.dtype for p in weights), torch.float32)
     settings = _step_settings(sched, dict(generator=g, eta=eta))
     x = randn(sz, generator=g, device=device)*sched.init_noise_sigma
     for t, evaluated in zip(progress_bar(ts, progress, desc="sampling", unit="step"), evaluate):

@@ -115,17 +115,16 @@ def run_table(args:argparse.Namespace # parsed by the `slowddim` command
     "Fill one of the study tables and write it as JSON."
     import torch
 
-    from slowddim.core import model_device, pick_precision
+    from slowddim.core import model_device
+    from slowddim.fast import can_compile, pick_arithmetic
     from slowddim.study import fill_table
-    from slowddim.unet import compile_unet
     model, schedule = open_model(args)
-    model, kind = model.to(memory_format=torch.channels_last), args.precision
-    precision = kind if kind == "compiled" else pick_precision(kind, model_device(model))
-    if precision != "fp32" and args.table not in _ROUNDED:
+    kind = str(pick_arithmetic(model, "auto", can_compile())) if args.precision == "auto" else args.precision
+    if kind == "fp32": model = model.to(memory_format=torch.channels_last)
+    if kind != "fp32" and args.table not in _ROUNDED:
         raise ValueError(f"--precision {args.precision} is for {', '.join(_ROUNDED)}; {args.table} is always fp32")
-    if precision == "compiled": model = compile_unet(model)
     cells, measure = _JOBS[args.table](args, model, schedule)
-    if precision != "fp32": cells = [dict(cell, arithmetic=precision) for cell in cells]
+    if kind != "fp32": cells = [dict(cell, arithmetic=kind) for cell in cells]
     file = Path(args.out or f"results/{args.table}_{Path(args.model).name}.json")
     rows = fill_table(file, cells, measure, command="slowddim table " + shlex.join(args.argv),
                       device=model_device(model), progress=not args.quiet)
@@ -154,9 +153,10 @@ def add_table(sub # from `argparse.ArgumentParser.add_subparsers`
                    help="solvers, digits, pixels: which")
     p.add_argument("--spacings", nargs="+", default=None,
                    help="trailing, leading, linspace, quadratic, logsnr; None: leading for eta, else trailing")
-    p.add_argument("--precision", choices=["auto", "fp32", "bf16", "compiled"], default="fp32",
-                   help="of the network (eta, steps, source, solvers, digits, pixels); auto: bf16 where it is fast; "
-                        "compiled: bf16, compiled first (takes a while, needs a C++ compiler), for long tables")
+    p.add_argument("--precision", choices=["auto", "fp32", "bf16", "fp32 compiled", "compiled"],
+                   default="fp32",
+                   help="of the network (eta, steps, source, solvers, digits, pixels); auto: what is fastest "
+                        "here; compiled: bf16, compiled first (takes a while, needs a C++ compiler), for long tables")
     p.add_argument("--no-clip", action="store_true", help="eta, steps: do not clip the predicted x_0")
     p.add_argument("--out", default=None, help="JSON file; None: results/TABLE_MODEL.json")
     p.set_defaults(run=run_table)

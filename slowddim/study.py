@@ -11,7 +11,7 @@ Docs: https://slowddim.github.io/slowddim/api/study.html.md"""
 
 # %% auto #0
 __all__ = ['SAMPLING', 'fill_table', 'read_results', 'table_rows', 'mean_and_interval', 'reconstruction_cells',
-           'measure_reconstruction', 'who_and_what', 'solver_cells', 'cell_precision', 'sample_cell', 'measure_fid',
+           'measure_reconstruction', 'who_and_what', 'solver_cells', 'row_arithmetic', 'sample_cell', 'measure_fid',
            'consistency_cells', 'measure_consistency']
 
 # %% ../nbs/api/21_study.ipynb #3164efaa
@@ -24,6 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .core import check_choice, check_int, progress_bar
+from .fast import ARITHMETICS, Arithmetic
 from .fid import ImageEval
 from .generate import pick_solver, sample_images
 from .latent import encode_numbers, reconstruction_error
@@ -132,13 +133,12 @@ def solver_cells(model, # has `.card` with its digest
     return [dict(**who, solver=solver, spacing=spacing, eta=eta, S=(c + 1)//2 if solver == "heun" else c, seed=seed)
             for c in calls for spacing in spacings for solver in solvers]
 
-SAMPLING = ("solver", "spacing", "eta", "seed", "variance", "clip") # what `sample_images` is told
+SAMPLING = ("solver", "spacing", "eta", "seed", "variance", "clip", "labels", "guidance") # what `sample_images` is told
 
-def cell_precision(cell:dict # of a study
-                  )->str: # for `autocast`
-    "Say what the row's `arithmetic` asks of autocast: a network that is \"compiled\" rounds by itself."
-    kind = check_choice("arithmetic", cell.get("arithmetic", "fp32"), ("fp32", "bf16", "compiled"))
-    return "fp32" if kind == "compiled" else kind
+def row_arithmetic(cell:dict # of a study
+                  )->Arithmetic:
+    "Say how the network of a row computes: in float32 unless its `arithmetic` names another."
+    return ARITHMETICS[check_choice("arithmetic", cell.get("arithmetic", "fp32"), ARITHMETICS)]
 
 def sample_cell(model, # `model(x, t)` predicting noise
                 schedule:NoiseSchedule, # its schedule
@@ -148,7 +148,7 @@ def sample_cell(model, # `model(x, t)` predicting noise
     "Draw the pictures that a row is about."
     how = {k: cell[k] for k in SAMPLING if k in cell}
     return sample_images(model, schedule, cell["n"], cell["S"], progress=progress,
-                         precision=cell_precision(cell), **how)
+                         precision=row_arithmetic(cell), **how)
 
 # %% ../nbs/api/21_study.ipynb #5bcdc938
 def measure_fid(model, # `model(x, t)` predicting noise
@@ -186,7 +186,8 @@ def measure_consistency(model, # `model(x, t)` predicting noise
                         progress:bool=False # show a bar
                        )->dict: # cosine with interval, unrelated, same_class, rmse
     "Measure how alike two numbers of steps are, from the same codes."
-    how = dict(eta=cell["eta"], solver="ddim", seed=cell["seed"], spacing=cell["spacing"], progress=progress)
+    how = dict(eta=cell["eta"], solver="ddim", seed=cell["seed"], spacing=cell["spacing"], precision="fp32",
+               progress=progress)
     few, many = (sample_images(model, schedule, cell["n"], cell[k], **how) for k in ("few", "many"))
     a, b = judge.features(few), judge.features(many)
     cosine, interval = mean_and_interval(F.cosine_similarity(a, b))

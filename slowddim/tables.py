@@ -22,16 +22,17 @@ import torch
 from diffusers import DDIMScheduler, DDPMScheduler
 
 from .adaptive import complexity, complexity_sample, embedded_sample
-from .core import autocast, check_choice, check_int, check_number, image_generators, model_device
+from .core import check_choice, check_int, check_number, image_generators, model_device
 from .core import model_shape, progress_bar, randn, seeded_generator
 from .ddim import ddim_sample, sample
+from .fast import fast_copy
 from .fid import ImageEval
 from .judges import DigitEval, PixelEval
 from .ode import ode_sample
 from .pretrained import schedule_to_diffusers
 from .schedule import ALL_SPACINGS, NoiseSchedule
 from .schedulers import DiffusersStyleDDIM, diffusers_sample
-from .study import cell_precision, mean_and_interval, sample_cell, who_and_what
+from .study import mean_and_interval, row_arithmetic, sample_cell, who_and_what
 
 # %% ../nbs/api/21a_tables.ipynb #9401b606
 def eta_cells(model, # has `.card` with its digest
@@ -66,7 +67,7 @@ def source_sampler(way:str, # one of `SOURCE_WAYS`
     "Build one of the samplers that the course notebook compares."
     check_choice("way", way, SOURCE_WAYS)
     check_int("the schedule's number of steps", schedule.n_steps, 1000, 1000)
-    shape, quiet = model_shape(model), dict(model=model, progress=False)
+    shape, quiet = model_shape(model), dict(model=model, precision="fp32", progress=False)
     if way == "ddpm reuse": return (lambda n, seed: sample(schedule, model, n, seed=seed, progress=False)), 367
     if way.startswith("diffusers"):
         sched = (DDPMScheduler if way.endswith("ddpm") else DDIMScheduler)(**schedule_to_diffusers(schedule))
@@ -99,11 +100,11 @@ def measure_source(model, # `model(x, t)` predicting noise
                    progress:bool=False # show a bar
                   )->dict: # fid and excess of all, group_fids of each group alone, calls, group_seconds (the median)
     "Sample and score one of the course notebook's ways, all together and group by group."
-    draw, calls = source_sampler(cell["way"], model, schedule)
+    draw, calls = source_sampler(cell["way"], fast_copy(model, row_arithmetic(cell), cell["group"]), schedule)
     features, seconds, size = [], [], cell["group"]
     for i in progress_bar(range(cell["n"]//size), progress, desc=cell["way"], unit="group"):
         tic = time.perf_counter()
-        with autocast(cell_precision(cell), model_device(model)): x = draw(size, cell["seed"] + i).cpu()
+        x = draw(size, cell["seed"] + i).cpu()
         seconds.append(time.perf_counter() - tic)
         features.append(judge.features(x))
     fid = judge.fid(torch.cat(features))
