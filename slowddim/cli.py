@@ -112,6 +112,12 @@ def _continuous_losses(args): # what `train` is told for a run in continuous tim
     from slowddim.continuous import angle_loss
     return dict(loss=angle_loss, track=dict(image_losses=partial(angle_loss, of="image"))) if args.continuous else {}
 
+def _images_before(init): # how many images a starting point was trained on, all its legs together
+    from slowddim.pretrained import load_pretrained
+    if init is None: return 0
+    card = load_pretrained(init)[0].card
+    return card.get("images_seen", card["steps"]*card["settings"]["bs"])
+
 def run_train(args:argparse.Namespace # parsed by `make_parser`
              )->str: # what to tell the user
     "Train a model and write its folder."
@@ -137,7 +143,8 @@ def run_train(args:argparse.Namespace # parsed by `make_parser`
     command = "slowddim train " + shlex.join(args.argv)
     facts = {k: v for k, v in log.items() if k not in ("losses", "test_losses", "image_losses")}
     advice = dict(sampling=args.sampling) if args.sampling else {}
-    card = dict(name=out.name, **advice, **origin, command=command, version=slowddim.__version__,
+    seen = _images_before(args.init) + log["steps"]*args.bs
+    card = dict(name=out.name, **advice, **origin, images_seen=seen, command=command, version=slowddim.__version__,
                 test_loss=log["test_losses"][-1][1] if log["test_losses"] else None, **facts)
     card = save_pretrained(model, schedule, out, card)
     write_json(args.log or out/"log.json", dict(command=command, digest=card["digest"], **origin, **log))

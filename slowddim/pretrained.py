@@ -145,15 +145,17 @@ def _folder_schedule(folder, name): # the schedule in a model's folder, and what
     raise FileNotFoundError(f"{name} has no {SCHEDULE_FILE} and no {_SCHEDULER_FILE}: pass schedule=, the one it was "
                             f"trained with")
 
+_OURS = ("image_size", "null_class", "class_names") # what we add to a `UNet2DModel`'s configuration
+
 def _build_model(folder, state, config, card, schedule, said): # the network of these files, as one that says noise
     kind = config.get("_class_name")
     if kind not in _CLASSES:
         raise ValueError(f"{folder/CONFIG_FILE} names the class {kind!r}, known are {', '.join(map(repr, _CLASSES))}")
-    crop = config.pop("image_size", None) if kind == "UNet2DModel" else None
+    ours = {k: config.pop(k) for k in _OURS if k in config} if kind == "UNet2DModel" else {}
     prediction, angle = config.pop("prediction", None) or said or "eps", config.pop("angle", None)
     if kind == "UNet" and prediction != "eps": config |= dict(prediction=prediction, schedule=schedule.spec)
     model = _CLASSES[kind].from_config(config)
-    if crop is not None: model.register_to_config(image_size=crop)
+    if ours: model.register_to_config(**ours)
     if kind == "UNet2DModel":
         getattr(model, "_fix_state_dict_keys_on_load", lambda state: None)(state) # attention's old names
     try: model.load_state_dict(state)

@@ -69,6 +69,17 @@ def _sampling_cells(args, model, judge): # rows of the tables whose judges are n
             for cell in solver_cells(model, judge, tuple(args.steps or (5, 10, 20, 50)), tuple(args.solvers),
                                      tuple(args.spacings or ("trailing",)), eta=_eta(eta), **how)]
 
+def _guidance_job(args, model, schedule):
+    from slowddim.classifier import load_classifier
+    from slowddim.fid import ImageEval
+    from slowddim.weights import repository_dir
+    from slowddim.tables import guidance_cells, measure_guidance
+    judge, steps = ImageEval.fashion_mnist(), args.steps or (10,)
+    second = load_classifier(repository_dir()/"fashion_mnist_classifier_second")
+    cells = [cell for S in steps for cell in guidance_cells(model, judge, tuple(args.scales), tuple(args.labels), S=S,
+                                                            n=10_000 if args.n is None else args.n)]
+    return cells, lambda cell: measure_guidance(model, schedule, judge, second, cell, not args.quiet)
+
 def _digits_job(args, model, schedule):
     from slowddim.judges import DigitEval
     from slowddim.tables import measure_digits
@@ -96,9 +107,9 @@ def _consistency_job(args, model, schedule):
 # %% ../nbs/api/21c_studies.ipynb #70e51b17
 _JOBS = dict(reconstruction=_reconstruction_job, eta=_score_job, steps=_score_job, source=_source_job,
              solvers=_score_job, consistency=_consistency_job, time=_time_job, digits=_digits_job,
-             pixels=_pixels_job, adaptive=_adaptive_job)
+             pixels=_pixels_job, adaptive=_adaptive_job, guidance=_guidance_job)
 TABLES = tuple(_JOBS)
-_ROUNDED = ("eta", "steps", "source", "solvers", "digits", "pixels") # whose networks may be rounded
+_ROUNDED = ("eta", "steps", "source", "solvers", "digits", "pixels", "guidance") # whose networks may be rounded
 
 def _eta(value): # a number, or "hat"
     try: return value if value == "hat" else float(value)
@@ -140,7 +151,7 @@ def add_table(sub # from `argparse.ArgumentParser.add_subparsers`
     p.add_argument("--model", default="fashion_mnist", help="a shipped name, a folder, or a hub id owner/model")
     p.add_argument("--n", type=int, default=None,
                    help="images a row; None: reconstruction 200, eta up to 5000, steps and source 2048, solvers "
-                        "10000, digits and pixels 1000, consistency 100, adaptive 64, time 16")
+                        "and guidance 10000, digits and pixels 1000, consistency 100, adaptive 64, time 16")
     p.add_argument("--n-large", type=int, default=50, help="reconstruction: images a row beyond S = 200")
     p.add_argument("--steps", type=int, nargs="+", default=None,
                    help="values of S (solvers, digits, pixels, adaptive: network calls; consistency: two); None: "
@@ -157,6 +168,9 @@ def add_table(sub # from `argparse.ArgumentParser.add_subparsers`
                    default="fp32",
                    help="of the network (eta, steps, source, solvers, digits, pixels); auto: what is fastest "
                         "here; compiled: bf16, compiled first (takes a while, needs a C++ compiler), for long tables")
+    p.add_argument("--scales", type=float, nargs="+", default=[0, 1, 1.5, 2, 3, 4], help="guidance: its scales")
+    p.add_argument("--labels", nargs="+", choices=["all", "none"], default=["all"],
+                   help="guidance: every label equally often, no label, or both")
     p.add_argument("--no-clip", action="store_true", help="eta, steps: do not clip the predicted x_0")
     p.add_argument("--out", default=None, help="JSON file; None: results/TABLE_MODEL.json")
     p.set_defaults(run=run_table)

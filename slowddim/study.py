@@ -11,8 +11,8 @@ Docs: https://slowddim.github.io/slowddim/api/study.html.md"""
 
 # %% auto #0
 __all__ = ['SAMPLING', 'fill_table', 'read_results', 'table_rows', 'mean_and_interval', 'reconstruction_cells',
-           'measure_reconstruction', 'who_and_what', 'solver_cells', 'row_arithmetic', 'sample_cell', 'measure_fid',
-           'consistency_cells', 'measure_consistency']
+           'measure_reconstruction', 'who_and_what', 'solver_cells', 'row_arithmetic', 'sample_cell', 'score_images',
+           'measure_fid', 'consistency_cells', 'measure_consistency']
 
 # %% ../nbs/api/21_study.ipynb #3164efaa
 import time
@@ -151,6 +151,14 @@ def sample_cell(model, # `model(x, t)` predicting noise
                          precision=row_arithmetic(cell), **how)
 
 # %% ../nbs/api/21_study.ipynb #5bcdc938
+def score_images(judge:ImageEval, # whose features, and what to compare with
+                 x:Tensor # images, as `ImageEval.features` takes them
+                )->dict: # fid, excess, kid, precision, recall
+    "Score images in every way there is."
+    features = judge.features(x)
+    fid, kid, (precision, recall) = judge.fid(features), judge.kid(features), judge.precision_recall(features)
+    return dict(fid=fid.facts(), excess=fid.excess, kid=kid.facts(), precision=float(precision), recall=float(recall))
+
 def measure_fid(model, # `model(x, t)` predicting noise
                 schedule:NoiseSchedule, # its schedule
                 judge:ImageEval, # scores the pictures
@@ -161,10 +169,8 @@ def measure_fid(model, # `model(x, t)` predicting noise
     tic = time.perf_counter()
     x = sample_cell(model, schedule, cell, progress)
     sampled = time.perf_counter() - tic
-    features = judge.features(x)
-    fid, kid, (precision, recall) = judge.fid(features), judge.kid(features), judge.precision_recall(features)
-    return dict(fid=fid.facts(), excess=fid.excess, kid=kid.facts(), precision=float(precision), recall=float(recall),
-                calls=2*cell["S"] - 1 if cell["solver"] == "heun" else cell["S"], sample_seconds=round(sampled, 1))
+    calls = 2*cell["S"] - 1 if cell["solver"] == "heun" else cell["S"]
+    return dict(**score_images(judge, x), calls=calls, sample_seconds=round(sampled, 1))
 
 # %% ../nbs/api/21_study.ipynb #748600ae
 def consistency_cells(model, # has `.card` with its digest

@@ -10,8 +10,8 @@ Docs: https://slowddim.github.io/slowddim/api/tables.html.md"""
 
 # %% auto #0
 __all__ = ['SOURCE_WAYS', 'ADAPTIVE_WAYS', 'eta_cells', 'source_sampler', 'source_cells', 'measure_source', 'time_cells',
-           'measure_time', 'line_fit', 'measure_digits', 'measure_pixels', 'adaptive_cells', 'calibrate',
-           'measure_adaptive']
+           'measure_time', 'line_fit', 'measure_digits', 'measure_pixels', 'guidance_cells', 'measure_guidance',
+           'adaptive_cells', 'calibrate', 'measure_adaptive']
 
 # %% ../nbs/api/21a_tables.ipynb #f2aa2ab8
 import statistics
@@ -27,12 +27,14 @@ from .core import model_shape, progress_bar, randn, seeded_generator
 from .ddim import ddim_sample, sample
 from .fast import fast_copy
 from .fid import ImageEval
-from .judges import DigitEval, PixelEval
+from .generate import image_labels
+from .guidance import label_info
+from .judges import DigitEval, PixelEval, read_as_asked
 from .ode import ode_sample
 from .pretrained import schedule_to_diffusers
 from .schedule import ALL_SPACINGS, NoiseSchedule
 from .schedulers import DiffusersStyleDDIM, diffusers_sample
-from .study import mean_and_interval, row_arithmetic, sample_cell, who_and_what
+from .study import mean_and_interval, row_arithmetic, sample_cell, score_images, who_and_what
 
 # %% ../nbs/api/21a_tables.ipynb #9401b606
 def eta_cells(model, # has `.card` with its digest
@@ -172,6 +174,36 @@ def measure_pixels(model, # `model(x, t)` predicting noise
     score = judge.fid(features)
     return dict(frechet=score.facts(), excess=score.excess, **judge.compare(features),
                 real=judge.compare(judge.held_out[:cell["n"]]))
+
+# %% ../nbs/api/21a_tables.ipynb #3358ac23
+def guidance_cells(model, # knows labels; has `.card` with its digest
+                   judge:ImageEval, # whose features
+                   scales:tuple=(0., 1., 1.5, 2., 3., 4.), # of the guidance
+                   labels:tuple=("all",), # "all": every label equally often; "none": no label
+                   *, S:int=10, # visited times
+                   n:int=10_000, # images a row
+                   seed:int=0 # of the images
+                  )->list[dict]:
+    "List the settings of the study of guidance."
+    if label_info(model) is None: raise ValueError("the study of guidance needs a model that knows labels")
+    who = dict(**who_and_what(model, judge, n), solver="dpmpp_2m", spacing="trailing", eta=0., S=check_int("S", S, 1))
+    for kind in labels: check_choice("labels", kind, ("all", "none"))
+    even = [dict(**who, guidance=check_number("guidance", scale, 0), seed=seed) for scale in scales if "all" in labels]
+    return even + [dict(**who, labels="none", seed=seed)]*("none" in labels)
+
+def measure_guidance(model, # `model(x, t, class_labels=...)` predicting noise
+                     schedule:NoiseSchedule, # its schedule
+                     judge:ImageEval, # scores the images, and says what it sees
+                     second, # another classifier
+                     cell:dict, # from `guidance_cells`
+                     progress:bool=False # show a bar
+                    )->dict: # as `score_images`, and what both classifiers read under "read" and "second"
+    "Sample with labels, score, and count the images that show what was asked for."
+    x = sample_cell(model, schedule, cell, progress)
+    found = score_images(judge, x)
+    if cell.get("labels") == "none": return found
+    asked = image_labels(model, cell["seed"], 0, cell["n"])
+    return dict(**found, read=read_as_asked(judge.model, x, asked), second=read_as_asked(second, x, asked))
 
 # %% ../nbs/api/21a_tables.ipynb #6e5c276b
 ADAPTIVE_WAYS = ("ddim", "complexity", "heun", "embedded", "dpmpp_2m")

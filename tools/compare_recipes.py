@@ -1,15 +1,18 @@
-"""Train several networks with the same arithmetic each and score their pictures: which shape and recipe to train on.
+"""Train several networks with the same arithmetic each and score their samples: which shape and recipe to train on.
 
     python tools/compare_recipes.py                       # the same command goes on where it stopped
     python tools/compare_recipes.py --only first v --tflop 10
+    python tools/compare_recipes.py --what networks       # shapes, labels and optimisers
+    python tools/compare_recipes.py --what networks --speed     # their speeds, alone, in one run
 
 A step costs three forward passes of each of its images; a narrow network gets more steps. Counted arithmetic is the
-same on a busy machine as on an idle one, a clock is not; the speeds are measured beside it. Writes
-results/recipes_fashion_mnist.json, a row for each recipe.
+same on a busy machine as on an idle one, a clock is not; so the speeds are measured by a run of their own. Writes
+results/recipes_fashion_mnist.json or results/networks_fashion_mnist.json, a row for each recipe.
 """
 import argparse
 import shlex
 import shutil
+import statistics
 import tempfile
 import time
 from pathlib import Path
@@ -18,14 +21,16 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from slowddim.cli import parse_args, run_train
-from slowddim.core import default_device
+from slowddim.core import check_choice, default_device
 from slowddim.fid import ImageEval
 from slowddim.generate import sample_images
 from slowddim.pretrained import load_pretrained
 from slowddim.study import fill_table
-from slowddim.weights import read_json
+from slowddim.weights import machine_facts, read_json
 
 COMMON = "--data fashion_mnist --seed 0"
+LABELS = "--prediction v --weighting v --lognormal -0.5 1.4 --bs 32 --lr 7e-4" # and labels, by default
+MUON = f"{LABELS} --optimizer muon"
 V = "--prediction v --schedule cosine"
 LINEAR = "--prediction v --weighting v --bs 32 --lr 7e-4"
 RECIPES = { # what `slowddim train` is told besides COMMON
@@ -38,7 +43,21 @@ RECIPES = { # what `slowddim train` is told besides COMMON
     "v, v weighting, batch 32, log-normal": f"{LINEAR} --lognormal -0.5 1.4",
     "v, v weighting, batch 32, log-normal, narrow": f"{LINEAR} --lognormal -0.5 1.4 --widths 32 64 128",
 }
-SCORED = (("dpmpp_2m", 10), ("dpmpp_2m", 20)) # solver and calls
+NETWORKS = {
+    "first network, no labels": f"{LABELS} --unconditional",
+    "labels": LABELS,
+    "labels, Muon": MUON,
+    "Muon, batch 64": MUON.replace("--bs 32", "--bs 64"),
+    "Muon, flips": f"{MUON} --flips",
+    "Muon, RMS norm": f"{MUON} --norm rms",
+    "Muon, 4 transformer blocks at 4x4": f"{MUON} --n-transformer 4",
+    "Muon, 64-128-192, attention at 4x4": f"{MUON} --widths 64 128 192 --attention 2",
+    "Muon, 64-192, 3 transformer blocks at 8x8": f"{MUON} --widths 64 192 --attention 1 --n-transformer 3",
+    "Muon, 32-64-128, two blocks a level": f"{MUON} --widths 32 64 128 --n-blocks 2",
+    "Muon, patches of 4, 128-256": f"{MUON} --patch-size 4 --widths 128 256",
+}
+SETS = {"recipes": RECIPES, "networks": NETWORKS}
+SCORED = (("dpmpp_2m", 10), ("dpmpp_2m", 20)) # solver and evaluations
 
 
 def train_once(args, folder, **changes):
@@ -50,14 +69,30 @@ def train_once(args, folder, **changes):
 
 
 @torch.inference_mode()
-def images_per_second(model, schedule, n=64, n_steps=5):
-    "How many images the processor samples in a second, five calls each, counted as calls."
-    model = model.to("cpu", memory_format=torch.channels_last)
-    how = dict(progress=False, solver="ddim", batch_size=n)
+def evaluations_per_second(model, schedule, n=64, n_steps=5, **how):
+    "How many evaluations of an image the processor makes in a second."
+    how |= dict(progress=False, solver="ddim", batch_size=n)
     sample_images(model, schedule, n, 1, **how)
     tic = time.perf_counter()
     sample_images(model, schedule, n, n_steps, **how)
     return n*n_steps/(time.perf_counter() - tic)
+
+
+def speeds(names, recipes, rounds=3):
+    "Measure all networks in turn, several times over, and keep the medians."
+    found = {name: dict(forward=[], compiled=[], training=[]) for name in names}
+    with tempfile.TemporaryDirectory() as tmp:
+        for _ in range(rounds):
+            for name in names:
+                folder = Path(tmp)/f"{list(recipes).index(name)}"
+                log = train_once(recipes[name], folder, **{"total-steps": 12})
+                model, schedule = load_pretrained(str(folder), device="cpu")
+                one = train_once(recipes[name], Path(tmp)/"one", **{"total-steps": 2})
+                bs = log["settings"]["bs"]
+                found[name]["training"].append(10*bs/(log["seconds"] - one["seconds"]))
+                found[name]["forward"].append(evaluations_per_second(model, schedule, compile=False))
+                found[name]["compiled"].append(evaluations_per_second(model, schedule, compile=True))
+    return {name: {k: round(statistics.median(v), 1) for k, v in kinds.items()} for name, kinds in found.items()}
 
 
 def flops_per_image(args, folder):
@@ -77,34 +112,47 @@ def measure(cell, judge, device):
         steps = round(cell["tflop"]*1e12/(3*flops*bs))
         log = train_once(cell["args"], folder/"model", **{"total-steps": steps})
         model, schedule = load_pretrained(str(folder/"model"), device=device)
-        model, scores = model.to(memory_format=torch.channels_last), {}
-        for solver, calls in SCORED:
-            x = sample_images(model, schedule, cell["n"], calls, solver=solver, batch_size=256, progress=False)
+        scores = {}
+        for solver, calls in SCORED[:cell.get("n_scores", len(SCORED))]:
+            x = sample_images(model, schedule, cell["n"], calls, solver=solver, progress=False, compile=False)
             scores[f"{solver} {calls}"] = judge.fid(judge.features(x)).facts()
         return dict(scores=scores, steps=steps, mflop_per_image=round(flops/1e6, 1), train_seconds=log["seconds"],
                     train_images_per_second=log["images_per_second"], test_loss=log["test_losses"][-1][1],
-                    n_parameters=log["settings"]["n_parameters"], precision=log["precision"],
-                    calls_per_second_cpu=round(images_per_second(model, schedule), 1))
+                    n_parameters=log["settings"]["n_parameters"], precision=log["precision"])
     finally: shutil.rmtree(folder)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--what", choices=SETS, default="recipes", help="which set")
     parser.add_argument("--tflop", type=float, default=40., help="arithmetic of each training (default 40 TFLOP)")
     parser.add_argument("--n", type=int, default=2048, help="images a score (default 2048)")
-    parser.add_argument("--only", nargs="+", choices=RECIPES, default=list(RECIPES), help="which recipes")
+    parser.add_argument("--n-scores", type=int, default=len(SCORED), help="1: score 10 evaluations only")
+    parser.add_argument("--only", nargs="+", default=None, help="which of the set")
+    parser.add_argument("--speed", action="store_true", help="train nothing: measure speeds, on an idle machine")
     parser.add_argument("--device", default=None, help="cpu or cuda; the default is the best one here")
-    parser.add_argument("--out", default="results/recipes_fashion_mnist.json", help="JSON file to fill")
+    parser.add_argument("--out", default=None, help="JSON file to fill; the default is results/SET_fashion_mnist.json")
     args = parser.parse_args()
-    device, judge = default_device(args.device), ImageEval.fashion_mnist()
-    cells = [dict(recipe=name, args=f"{COMMON} {RECIPES[name]}".strip(), tflop=args.tflop, n=args.n,
-                  device=device.type, extractor=judge.model.digest) for name in args.only]
-    rows = fill_table(args.out, cells, lambda cell: measure(dict(cell, args=RECIPES[cell["recipe"]]), judge, device),
-                      command=f"python tools/compare_recipes.py --tflop {args.tflop:g}", device=device)
+    recipes = SETS[args.what]
+    names = [check_choice("--only", name, recipes) for name in args.only or recipes]
+    device, out = default_device(args.device), args.out or f"results/{args.what}_fashion_mnist.json"
+    if args.speed:
+        found = speeds(names, recipes)
+        cells = [dict(recipe=name, measure="speed", machine=machine_facts(device)) for name in names]
+        fill_table(out, cells, lambda cell: found[cell["recipe"]], device=device,
+                   command=f"python tools/compare_recipes.py --what {args.what} --speed")
+        for name, kinds in found.items(): print(f"{name:>45}  {kinds}")
+        return
+    judge = ImageEval.fashion_mnist()
+    fewer = {} if args.n_scores == len(SCORED) else dict(n_scores=args.n_scores)
+    cells = [dict(recipe=name, args=f"{COMMON} {recipes[name]}".strip(), tflop=args.tflop, n=args.n, **fewer,
+                  device=device.type, extractor=judge.model.digest) for name in names]
+    command = f"python tools/compare_recipes.py --what {args.what} --tflop {args.tflop:g} --n {args.n}"
+    rows = fill_table(out, cells, lambda cell: measure(dict(cell, args=recipes[cell["recipe"]]), judge, device),
+                      command=command, device=device)
     for row in sorted(rows, key=lambda r: r["scores"]["dpmpp_2m 10"]["value"]):
-        found = ", ".join(f"{k}: {v['value']:.2f}" for k, v in row["scores"].items())
-        print(f"{row['recipe']:>20}  {found}; {row['train_images_per_second']:.0f} images/s in training, "
-              f"{row['calls_per_second_cpu']:.0f} calls/s")
+        scores = ", ".join(f"{k}: {v['value']:.2f}" for k, v in row["scores"].items())
+        print(f"{row['recipe']:>45}  {scores}; {row['train_images_per_second']:.0f} images/s in training")
 
 
 if __name__ == "__main__": main()
