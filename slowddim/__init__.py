@@ -14,6 +14,7 @@
 - `slowddim.fast`: The same network in the arithmetic this machine is fastest in, without touching the one you gave.
 - `slowddim.fid`: A score for a set of pictures that says what it stands on: how many, whose features, which floor.
 - `slowddim.generate`: Any number of images, in any batches, on any number of machines: image `i` is always the same image.
+- `slowddim.guidance`: Labels for a network that knows them, and a scale for how closely the samples follow their label.
 - `slowddim.judges`: Eyes for digits and for airplanes: a reader of MNIST, and the main components of real pictures.
 - `slowddim.latent`: Noise as a code: encode an image, decode it again, walk from one image to another.
 - `slowddim.noising`: The algebra between a clean image, a noisy one and the noise: four lines, every direction, no loop.

@@ -140,10 +140,18 @@ def from_eps(eps:Tensor, # predicted or true noise
 
 # %% ../nbs/api/03_noising.ipynb #c72a4aa1
 class Interpreter(nn.Module):
-    "A network heard through another; it is asked for its own configuration and card."
+    "A network heard through another; it is asked for its own configuration, card and labels."
     def __getattr__(self, name):
-        if name in ("config", "card"): return getattr(self.net, name)
+        if name in ("config", "card", "null_class"): return getattr(self.net, name)
         return super().__getattr__(name)
+
+    def evaluate(self,
+                 x:Tensor, # the network's input (B, ...)
+                 t, # the network's time
+                 class_labels:Tensor|None=None # int64 (B,); None: the network receives no labels
+                )->Tensor: # what it predicts, shape of `x`
+        "Evaluate the network inside; labels are passed on."
+        return model_output(self.net(x, t) if class_labels is None else self.net(x, t, class_labels=class_labels), x)
 
 class NoisePredictor(Interpreter):
     "A network that predicts x_0, v or the score, heard as one that predicts noise."
@@ -158,10 +166,11 @@ class NoisePredictor(Interpreter):
 
     def forward(self,
                 x:Tensor, # noisy images (B, C, H, W)
-                t # time, int or (B,)
+                t, # time, int or (B,)
+                class_labels:Tensor|None=None # int64 (B,), for a network that knows labels
                )->Tensor: # predicted noise, shape of `x`
         "Ask the network and turn its answer into noise."
-        return to_eps(model_output(self.net(x, t), x), x, t, self.schedule, self.prediction)
+        return to_eps(self.evaluate(x, t, class_labels), x, t, self.schedule, self.prediction)
 
 # %% ../nbs/api/03_noising.ipynb #98b92c64
 class AnglePredictor(Interpreter):
@@ -177,11 +186,8 @@ class AnglePredictor(Interpreter):
         self.net, self.mean, self.std = net, check_number("mean", mean), check_number("std", std, 1e-6)
         self.ends = min_signal, max_signal
         self.schedule = angle_schedule(n_steps, min_signal, max_signal, std)
-
-    @property
-    def settings(self)->dict: # how to build it again around its network
-        low, high = self.ends
-        return dict(n_steps=self.schedule.n_steps, min_signal=low, max_signal=high, mean=self.mean, std=self.std)
+        self.settings = dict(n_steps=self.schedule.n_steps, min_signal=min_signal, max_signal=max_signal,
+                             mean=self.mean, std=self.std) # how to build it again around its network
 
     def rates(self, u:Tensor, # times (B,) in [0, 1]
               like:Tensor # images (B, C, H, W)
@@ -191,15 +197,17 @@ class AnglePredictor(Interpreter):
         return signal, noise, (signal**2 + (self.std*noise)**2).sqrt()
 
     def predict(self, x:Tensor, # noisy images (B, C, H, W) of unit variance
-                u:Tensor # times (B,) in [0, 1]
+                u:Tensor, # times (B,) in [0, 1]
+                class_labels:Tensor|None=None # int64 (B,), for a network that knows labels
                )->Tensor: # predicted noise, shape of `x`
         "Ask the network in its own language."
-        return model_output(self.net(x, (1000*angle_rates(u, *self.ends)[1]**2).to(x)), x)
+        return self.evaluate(x, (1000*angle_rates(u, *self.ends)[1]**2).to(x), class_labels)
 
     def forward(self, y:Tensor, # noisy images (B, C, H, W) in pixels
-                t:Tensor # time (B,), also between steps
+                t:Tensor, # time (B,), also between steps
+                class_labels:Tensor|None=None # int64 (B,), for a network that knows labels
                )->Tensor: # predicted noise, shape of `y`
         "Ask the network in its own units."
         u = (torch.as_tensor(t, device=y.device).expand(len(y)).double() + 1)/self.schedule.n_steps
         signal, _, length = self.rates(u, y)
-        return self.predict((y*length - signal*self.mean)/self.std, u)
+        return self.predict((y*length - signal*self.mean)/self.std, u, class_labels)

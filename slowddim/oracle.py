@@ -12,6 +12,8 @@ Docs: https://slowddim.github.io/slowddim/api/oracle.html.md"""
 __all__ = ['GaussianOracle', 'gaussian_flow', 'MixtureOracle', 'CallCounter']
 
 # %% ../nbs/api/04_oracle.ipynb #38a76b7e
+from types import SimpleNamespace
+
 import torch
 from torch import Tensor
 
@@ -50,42 +52,72 @@ def gaussian_flow(oracle:GaussianOracle, # knows the data's mean and std
     scale = ((b*var + 1 - b)/(a*var + 1 - a)).sqrt()
     return (b**0.5*oracle.mean + scale*(x - a**0.5*oracle.mean)).to(x.dtype)
 
+# %% ../nbs/api/04_oracle.ipynb #e90a7b44
+def _check_mixture(means, std, weights, labels): # all tensors: (M, ...), () or (M,), (M,), (M,)
+    M = len(means)
+    if means.ndim < 2:
+        raise ValueError(f"means must be (M, ...), one image each, got shape {tuple(means.shape)}")
+    if std.shape not in ((), (M,)) or not bool((std >= 0).all()):
+        raise ValueError(f"std must be one number or {M}, all at least 0, got {std.tolist()}")
+    if weights.shape != (M,) or not bool((weights > 0).all()):
+        raise ValueError(f"weights must be {M} positive numbers, got {weights.tolist()}")
+    known = labels.unique().tolist()
+    if labels.shape != (M,) or known != list(range(len(known))):
+        raise ValueError(f"labels must be {M} integers, every one of 0 ... K - 1 among them, got "
+                         f"{labels.tolist()}")
+
+def _excluded(labels, class_labels, null): # (M,), (B,) -> bool (B, M): components that cannot be
+    y = class_labels[:, None].cpu()
+    if not bool(((y >= 0) & (y <= null)).all()):
+        raise ValueError(f"class_labels must be in [0, {null}], got {y.min().item()} ... {y.max().item()}")
+    return (y != labels) & (y != null)
+
 # %% ../nbs/api/04_oracle.ipynb #1411dd8d
 class MixtureOracle:
-    "Perfect noise predictor for a mixture of Gaussians with equal, isotropic components."
+    "Perfect noise predictor for a mixture of isotropic Gaussians, each with a label."
     def __init__(self,
                  schedule:NoiseSchedule, # or an object with `.schedule`
-                 means, # (K, ...) list or tensor, one image per component
-                 std:float=0.1, # of every component, in every pixel
-                 weights=None # (K,) positive; None: equal
+                 means, # (M, ...) list or tensor, one image per component
+                 std=0.1, # in every pixel: a float, or (M,) one per component
+                 weights=None, # (M,) positive; None: equal
+                 labels=None, # (M,) label of each component, 0 ... K - 1; None: component k has label k
+                 class_names=None # names of the K labels; None: they have none
                 ):
         self.schedule = as_schedule(schedule)
-        self.means = torch.as_tensor(means, dtype=torch.float64)
-        self.std = float(std)
-        w = torch.as_tensor([1.]*len(self.means) if weights is None else weights, dtype=torch.float64)
-        if self.means.ndim < 2:
-            raise ValueError(f"means must be (K, ...), one image each, got shape {tuple(self.means.shape)}")
-        if w.shape != self.means.shape[:1] or not bool((w > 0).all()):
-            raise ValueError(f"weights must be {len(self.means)} positive numbers, got {w.tolist()}")
-        self.weights = w/w.sum()
+        self.means, self.std = (torch.as_tensor(v, dtype=torch.float64) for v in (means, std))
+        weights = [1.]*len(self.means) if weights is None else weights
+        self.weights = torch.as_tensor(weights, dtype=torch.float64)
+        self.labels = torch.as_tensor(range(len(self.means)) if labels is None else labels)
+        _check_mixture(self.means, self.std, self.weights, self.labels)
+        self.weights = self.weights/self.weights.sum()
+        self.null_class = len(self.labels.unique())
+        self.config = SimpleNamespace(num_class_embeds=self.null_class, class_names=class_names)
 
     def __call__(self,
                  x:Tensor, # noisy images (B, ...)
-                 t:Tensor # time of each (B,), or of all
+                 t:Tensor, # time of each (B,), or of all
+                 class_labels:Tensor|None=None # label of each, int64 (B,); K or None: no label
                 )->Tensor: # noise, shape of `x`
-        "Return E[eps | x_t = x], shape, dtype and device of `x`."
+        "Return E[eps | x_t = x, label], shape, dtype and device of `x`."
         ab = append_dims(self.schedule.at(t), x.ndim + 1).to(x.device)
-        var = ab*self.std**2 + 1 - ab
+        var = ab*append_dims(self.std.to(x.device).expand(len(self.means)), x.ndim)**2 + 1 - ab
         away = x[:, None].double() - ab.sqrt()*self.means.to(x.device)
-        logits = self.weights.to(x.device).log() - (away**2/(2*var)).flatten(2).sum(2)
+        logits = self.weights.to(x.device).log() - (away**2/(2*var) + var.log()/2).flatten(2).sum(2)
+        if class_labels is not None:
+            excluded = _excluded(self.labels, class_labels, self.null_class).to(x.device)
+            logits = logits.masked_fill(excluded, -torch.inf)
         share = append_dims(logits.softmax(1), away.ndim)
         return ((1 - ab).sqrt()/var*share*away).sum(1).to(x.dtype)
 
 # %% ../nbs/api/04_oracle.ipynb #dcbd3c73
 class CallCounter:
-    "Wrap a model and count how often, and at which times, it is called."
+    "Wrap a model and count how often, at which times and for how many images, it is called."
     def __init__(self, model): # any `model(x, t)`
-        self.model, self.ts = model, []
+        self.model, self.ts, self.rows = model, [], []
+
+    def __getattr__(self, name): # the model's own facts
+        if name in ("config", "card", "null_class", "parameters"): return getattr(self.model, name)
+        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
 
     @property
     def n_calls(self)->int:
@@ -94,8 +126,10 @@ class CallCounter:
 
     def __call__(self,
                  x:Tensor, # noisy images (B, ...)
-                 t:Tensor # time of each (B,)
+                 t:Tensor, # time of each (B,)
+                 class_labels:Tensor|None=None # label of each, int64 (B,); None: the model receives none
                 ): # what the model says
-        "Call the model and note the time of the first image."
+        "Call the model and note the time of the first image, and the number of images."
         self.ts.append(t[0].item())
-        return self.model(x, t)
+        self.rows.append(len(x))
+        return self.model(x, t) if class_labels is None else self.model(x, t, class_labels=class_labels)
