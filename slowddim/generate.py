@@ -100,8 +100,9 @@ def ask_for(model, # any model
             guidance:float=1. # 0 ignores the labels, 1 obeys them, above: exaggerates them
            ): # `model(x, t)`, with its labels fixed; the model itself if it knows none
     "Fix the labels of a batch, see `guided`; guidance without labels is refused."
+    guidance = check_number("guidance", guidance, 0)
     if labels is not None: return guided(model, labels, guidance)
-    if check_number("guidance", guidance, 0) != 1:
+    if guidance != 1:
         raise ValueError(f"guidance={guidance:g} needs a model that knows labels")
     return model
 

@@ -53,7 +53,7 @@ def test_a_label_is_asked_for_by_part_of_its_name(asked, folder, tmp_path):
 def test_all_labels_make_a_row_each(folder, tmp_path):
     code, file = sample(folder, tmp_path, "--label all --n 12 --scale 1", "x.png")
     width, height = Image.open(file).size
-    assert code == 0 and width/3 == height/4 # three columns, four rows
+    assert code == 0 and (width - 2)/3 == (height - 2)/4 # three columns, four rows, with a margin
     assert sample(folder, tmp_path, "--label all --n 10")[0] == 2
 
 

@@ -7,14 +7,14 @@ import pytest
 import torch
 from conftest import needs_data
 
-from slowddim import cli, unet
+from slowddim import cli, generate
 from slowddim.data import load_data
+from slowddim.fast import fast_copy
 from slowddim.generate import DEFAULT_SOLVER
 from slowddim.oracle import GaussianOracle
 from slowddim.pretrained import load_pretrained
 from slowddim.studies import TABLES
 from slowddim.study import fill_table, mean_and_interval, measure_reconstruction, reconstruction_cells, table_rows
-from slowddim.unet import compile_unet
 from slowddim.weights import read_json
 
 
@@ -70,7 +70,7 @@ def test_reconstruction_rows_on_an_oracle(schedule):
 
 def test_a_compiled_network_fills_a_table(tmp_path, monkeypatch):
     "Its rows say so and lie beside those in float32; here with a backend that compiles nothing, to be quick."
-    monkeypatch.setattr(unet, "compile_unet", partial(compile_unet, backend="eager"))
+    monkeypatch.setattr(generate, "fast_copy", partial(fast_copy, backend="eager"))
     line = f"table solvers --n 130 --steps 2 --solvers ddim --quiet --out {tmp_path/'t.json'}"
     for precision in ("compiled", "fp32"): cli.main([*line.split(), "--precision", precision])
     compiled, exact = json.loads((tmp_path/"t.json").read_text())["rows"]
