@@ -159,7 +159,8 @@ def strangers(x:Tensor, # pictures (B, 1, H, W) in [-1, 1]
 def _classifier_step(run, data, lr, total): # one optimiser step; its loss
     seed, bs, g = run.settings["seed"], run.settings["bs"], seeded_generator(run.settings["seed"], 3, run.step)
     index = step_index(seed, run.step, len(data), bs)
-    x, labels = augment(data.batch(index), g, flips=run.settings["flips"]), data.labels[index]
+    x = augment(data.batch(index), g, run.settings["shift"], run.settings["flips"])
+    labels = data.labels[index]
     extra = strangers(x, labels, g) if run.settings["strangers"] else x[:0]
     scores = run.model.train()(torch.cat([x, extra]).to(memory_format=torch.channels_last))
     loss = F.cross_entropy(scores[:len(x)], labels, label_smoothing=run.settings["label_smoothing"])
@@ -180,6 +181,7 @@ def train_classifier(model:nn.Module, # a classifier with `.config`; changed in 
                      lr:float=4e-3, # largest learning rate
                      weight_decay:float=0.02, # of AdamW
                      label_smoothing:float=0.05, # share of the target spread over all classes
+                     shift:int=2, # move each image by up to this many pixels
                      flips:bool=True, # mirror half of the pictures
                      strangers:bool=False, # also learn to believe nothing of pictures without a class
                      checkpoint=None, # file to write after each epoch, and to resume from
@@ -190,8 +192,8 @@ def train_classifier(model:nn.Module, # a classifier with `.config`; changed in 
     n_epochs, bs, lr = check_int("n_epochs", n_epochs, 1), check_int("bs", bs, 2), check_number("lr", lr, 0)
     opt = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=weight_decay)
     settings = dict(data=data.name, n_images=len(data), n_epochs=n_epochs, bs=bs, lr=lr, weight_decay=weight_decay,
-                    label_smoothing=label_smoothing, flips=bool(flips), strangers=bool(strangers),
-                    seed=check_int("seed", seed, 0), **model.config)
+                    label_smoothing=label_smoothing, shift=check_int("shift", shift, 0), flips=bool(flips),
+                    strangers=bool(strangers), seed=check_int("seed", seed, 0), **model.config)
     run, per_epoch = Training(model, None, opt, settings, log=dict(losses=[], accuracies=[])), -(-len(data)//bs)
     total = n_epochs*per_epoch
     model.to(memory_format=torch.channels_last)
