@@ -14,6 +14,7 @@ __all__ = ['CLASSIFIER_FILE', 'CLASSIFIERS', 'Block', 'Classifier', 'PlainClassi
            'train_classifier', 'save_classifier', 'load_classifier']
 
 # %% ../nbs/api/17_classifier.ipynb #76866b06
+import time
 from pathlib import Path
 
 import torch
@@ -198,6 +199,7 @@ def train_classifier(model:nn.Module, # a classifier with `.config`; changed in 
     total = n_epochs*per_epoch
     model.to(memory_format=torch.channels_last)
     if checkpoint is not None and Path(checkpoint).is_file(): run.load(checkpoint)
+    tic = time.perf_counter()
     bar = progress_bar(range(run.step, total), progress, desc="classifier", unit="step", initial=run.step, total=total)
     for _ in bar:
         run.pending.append(_classifier_step(run, data, lr, total))
@@ -206,9 +208,11 @@ def train_classifier(model:nn.Module, # a classifier with `.config`; changed in 
         run.log["losses"].append([run.step*bs, round(sum(run.pending)/len(run.pending), 5)])
         run.pending.clear()
         if test is not None: run.log["accuracies"].append([run.step*bs, accuracy(model.eval(), test)])
+        run.seconds, tic = run.seconds + time.perf_counter() - tic, time.perf_counter()
         if checkpoint is not None: run.save(checkpoint)
     model.eval()
-    return dict(**run.log, steps=run.step, settings=settings, machine=machine_facts(torch.device("cpu")))
+    return dict(**run.log, steps=run.step, seconds=round(run.seconds), settings=settings,
+                machine=machine_facts(torch.device("cpu")))
 
 # %% ../nbs/api/17_classifier.ipynb #e3864194
 CLASSIFIER_FILE = "classifier.safetensors"

@@ -11,7 +11,6 @@ Run: python tools/train_classifier.py                 train, then check
 """
 import argparse
 import sys
-import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -85,7 +84,7 @@ def main():
         seed = kind.get("seed", 0) if args.seed is None else args.seed
         lr = kind.get("lr", 4e-3) if args.lr is None else args.lr
         torch.manual_seed(seed)
-        model, train, tic = kind["make"](), load_data(kind["data"]), time.perf_counter()
+        model, train = kind["make"](), load_data(kind["data"])
         how = dict(bs=args.bs, seed=seed, **kind["how"])
         files = [Path(args.checkpoint), Path(args.checkpoint).with_suffix(".then.safetensors")]
         log = train_classifier(model, train, test, n_epochs=args.epochs or kind["epochs"], lr=lr, checkpoint=files[0],
@@ -93,7 +92,7 @@ def main():
         if "then" in kind: # the card tells of the last run, and under `first` of the one before
             log = dict(train_classifier(model, train, test, checkpoint=files[1], **how | kind["then"]), first=log)
         card = dict(name=kind["folder"].name, data=kind["data"], command=kind["command"], **kind.get("facts", {}),
-                    seconds=round(time.perf_counter() - tic), **log, classes=list(test.classes))
+                    **log, classes=list(test.classes))
         save_classifier(model, kind["folder"], card)
         for file in files: file.unlink(missing_ok=True)
     facts = check(test, kind["folder"]) | dict(command=kind["command"], check=f"{kind['command']} --check")
