@@ -55,7 +55,7 @@ digits: checkpoints/mnist_second/card.json ## train the model of the digits agai
 	@$(BIN)/slowddim train --preset mnist --init checkpoints/mnist_second --epochs 7 --lr 5e-4 --seed 2 --out models/mnist --log results/train_mnist.json
 
 models: digits ## train the models of the repository again (hours on one core; resumes)
-	@for name in mnist mnist_plain; do $(BIN)/python tools/train_classifier.py --data $$name || exit 1; done
+	@for name in mnist mnist_plain fashion_mnist_second; do $(BIN)/python tools/train_classifier.py --data $$name || exit 1; done
 	@for name in fashion_mnist_continuous cifar10_airplane; do \
 	  $(BIN)/slowddim train --preset $$name --out models/$$name --log results/train_$$name.json || exit 1; done
 	@$(BIN)/slowddim train --preset cifar10_64 --bs 32 --total-steps 40 --out checkpoints/cifar10_64 --log results/train_cifar10_64_short.json

@@ -6,16 +6,19 @@ digit, the plain one has not. Needs the data set; resumes if it was cut off.
 Run: python tools/train_classifier.py                 train, then check
      python tools/train_classifier.py --check         only count right answers and score real pictures again
      python tools/train_classifier.py --data mnist    the same for digits; mnist_plain: for the plain reader
+     python tools/train_classifier.py --data fashion_mnist_second    the second one, of another architecture and seed,
+                                                      which reads labelled samples and scores nothing else
 """
 import argparse
 import sys
-import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
 
-from slowddim.classifier import Classifier, accuracy, load_classifier, save_classifier, train_classifier
+from slowddim.classifier import Classifier, PlainClassifier, accuracy, load_classifier, save_classifier
+from slowddim.classifier import train_classifier
 from slowddim.data import load_data
 from slowddim.fid import REFERENCE_FILE, ImageEval, make_reference, reference_key
 from slowddim.judges import DigitEval
@@ -25,10 +28,15 @@ ROOT = Path(__file__).parent.parent
 FOLDER = ROOT/"slowddim"/"weights_data"/"fashion_mnist_classifier"
 READER = ROOT/"models"/"mnist_classifier"
 COMMAND = "python tools/train_classifier.py"
-DIGITS = dict(data="mnist", widths=(16, 32, 64, 64), epochs=2)
+DIGITS = dict(data="mnist", make=partial(Classifier, (16, 32, 64, 64)), epochs=2)
+DUTY = "reads labelled samples as classes; scores nothing else, and nothing was selected by it"
 KINDS = { # by the name that --data takes
-    "fashion_mnist": dict(data="fashion_mnist", folder=FOLDER, out="classifier", widths=(32, 64, 128, 128), epochs=12,
-                          command=COMMAND, how={}),
+    "fashion_mnist": dict(data="fashion_mnist", folder=FOLDER, out="classifier", epochs=12, command=COMMAND, how={},
+                          make=partial(Classifier, (32, 64, 128, 128))),
+    "fashion_mnist_second": dict(data="fashion_mnist", folder=ROOT/"models"/"fashion_mnist_classifier_second",
+                                 out="classifier_second", make=PlainClassifier, epochs=9, seed=1, lr=3e-3,
+                                 command=f"{COMMAND} --data fashion_mnist_second", how={}, facts=dict(duty=DUTY),
+                                 then=dict(n_epochs=5, lr=2e-3, shift=0)), # a second run, on images as they are
     "mnist": dict(**DIGITS, folder=READER, out="digit_classifier", command=f"{COMMAND} --data mnist",
                   how=dict(flips=False, label_smoothing=0., strangers=True)),
     "mnist_plain": dict(**DIGITS, folder=Path(f"{READER}_plain"), out="digit_classifier_plain",
@@ -63,28 +71,35 @@ def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--check", action="store_true", help="train nothing, count again")
     p.add_argument("--data", choices=KINDS, default="fashion_mnist")
-    p.add_argument("--epochs", type=int, default=None, help="default 12, for digits 2")
+    p.add_argument("--epochs", type=int, default=None, help="default 12, for the second 9 and 5, for digits 2")
     p.add_argument("--bs", type=int, default=128)
-    p.add_argument("--lr", type=float, default=4e-3)
-    p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--lr", type=float, default=None, help="default 4e-3, for the second 3e-3 and 2e-3")
+    p.add_argument("--seed", type=int, default=None, help="default 0, for the second 1")
     p.add_argument("--checkpoint", default="classifier_run.safetensors",
                    help="file to write after each epoch and resume from")
     args = p.parse_args()
     kind = KINDS[args.data]
     test = load_data(kind["data"], "test")
     if not args.check:
-        torch.manual_seed(args.seed)
-        model, tic = Classifier(kind["widths"]), time.perf_counter()
-        log = train_classifier(model, load_data(kind["data"]), test, n_epochs=args.epochs or kind["epochs"], bs=args.bs,
-                               lr=args.lr, seed=args.seed, checkpoint=args.checkpoint, **kind["how"])
-        card = dict(name=kind["folder"].name, data=kind["data"], command=kind["command"],
-                    seconds=round(time.perf_counter() - tic), **log, classes=list(test.classes))
+        seed = kind.get("seed", 0) if args.seed is None else args.seed
+        lr = kind.get("lr", 4e-3) if args.lr is None else args.lr
+        torch.manual_seed(seed)
+        model, train = kind["make"](), load_data(kind["data"])
+        how = dict(bs=args.bs, seed=seed, **kind["how"])
+        files = [Path(args.checkpoint), Path(args.checkpoint).with_suffix(".then.safetensors")]
+        log = train_classifier(model, train, test, n_epochs=args.epochs or kind["epochs"], lr=lr, checkpoint=files[0],
+                               **how)
+        if "then" in kind: # the card tells of the last run, and under `first` of the one before
+            log = dict(train_classifier(model, train, test, checkpoint=files[1], **how | kind["then"]), first=log)
+        card = dict(name=kind["folder"].name, data=kind["data"], command=kind["command"], **kind.get("facts", {}),
+                    **log, classes=list(test.classes))
         save_classifier(model, kind["folder"], card)
-        Path(args.checkpoint).unlink(missing_ok=True)
+        for file in files: file.unlink(missing_ok=True)
     facts = check(test, kind["folder"]) | dict(command=kind["command"], check=f"{kind['command']} --check")
     if args.data == "fashion_mnist":
         write_reference(test)
         facts |= dict(floor=floors())
+    elif kind["data"] == "fashion_mnist": facts |= kind["facts"]
     else: facts |= dict(reads=DigitEval.mnist(kind["folder"]).read(test.images))
     facts |= dict(machine=machine_facts(torch.device("cpu")))
     write_json(ROOT/"results"/f"{kind['out']}.json", facts)
