@@ -15,13 +15,14 @@ __all__ = ['SOLVERS', 'DEFAULT_SOLVER', 'to_images', 'pick_solver', 'solver_traj
 
 # %% ../nbs/api/14_generate.ipynb #3e096996
 import hashlib
+import json
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .core import DATA_RANGE, as_pair, check_choice, check_int, check_number, crop_images, image_generators
 from .core import model_device, model_shape, progress_bar, randn, to_pixels
@@ -31,7 +32,7 @@ from .fast import fast_copy, pick_arithmetic, pick_batch_size
 from .guidance import Guided, as_labels, guided, label_info, spread_labels
 from .ode import ODE_SOLVERS, ode_trajectory
 from .schedule import NoiseSchedule, as_schedule, as_timesteps
-from .weights import atomic_path, read_json, write_json
+from .weights import atomic_path, read_json, tensors_digest, write_json
 
 # %% ../nbs/api/14_generate.ipynb #931d5136
 def to_images(x_0:Tensor, # (N, C, H, W) in [-1, 1]
@@ -198,13 +199,15 @@ def _open_part(part, shape, settings): # -> array on disk, images already done
     return array, 0
 
 # %% ../nbs/api/14_generate.ipynb #0073e981
-def _fingerprint(model): # tells models apart: the card's digest, a hash of the weights, or something new every time
-    if digest := getattr(model, "card", {}).get("digest"): return digest
-    if not hasattr(model, "state_dict"): return secrets.token_hex(8)
-    h = hashlib.sha256()
-    for name, v in model.state_dict().items():
-        h.update(name.encode() + v.detach().cpu().float().numpy().tobytes())
-    return h.hexdigest()[:12]
+def _fingerprint(model): # of its weights and settings as they are now; without weights, something new every time
+    weights = model.state_dict() if hasattr(model, "state_dict") else {}
+    if not weights: return secrets.token_hex(8)
+    parts = model.modules() if isinstance(model, nn.Module) else [model]
+    told = [getattr(part, name, None) for part in parts for name in ("config", "settings")]
+    told = [{k: v for k, v in facts.items() if k[:1] != "_"} for facts in told if isinstance(facts, dict)]
+    dtypes = sorted({str(v.dtype) for v in weights.values()})
+    how = json.dumps([told, dtypes], sort_keys=True, default=str)
+    return f"{tensors_digest(weights)}-{hashlib.sha256(how.encode()).hexdigest()[:12]}"
 
 # %% ../nbs/api/14_generate.ipynb #7c8a2eb5
 def sample_to_npz(path, # file to write, .npz

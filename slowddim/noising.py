@@ -164,6 +164,10 @@ class NoisePredictor(Interpreter):
         self.prediction = check_choice("prediction", prediction, PREDICTIONS)
         self.net, self.schedule = net, as_schedule(schedule)
 
+    @property
+    def settings(self)->dict: # how to build it again around its network
+        return dict(prediction=self.prediction, schedule=self.schedule.spec)
+
     def forward(self,
                 x:Tensor, # noisy images (B, C, H, W)
                 t, # time, int or (B,)

@@ -25,7 +25,8 @@ from .noising import AnglePredictor, NoisePredictor
 from .schedule import NoiseSchedule, as_schedule, from_betas, schedule_from_spec, zero_terminal_snr
 from .unet import UNet
 from .weights import CONFIG_FILE, MODEL_FILE, REPOSITORY_MODELS, SCHEDULE_FILE, atomic_path, read_json
-from .weights import read_model_folder, repository_dir, save_model_folder, shipped_names, weights_dir
+from .weights import read_model_folder, repository_dir, save_model_folder, shipped_names, tensors_digest
+from .weights import weights_dir
 
 # %% ../nbs/api/13_pretrained.ipynb #ac9e7a35
 class ModelCard(dict):
@@ -183,7 +184,7 @@ _GROWN = ("labels.", "transformer.") # parts that leave a network's answers as t
 
 def copy_weights_(model:nn.Module, # changed in place
                   name:str # of the model with the weights, see `load_pretrained`
-                 )->str: # digest of that model
+                 )->str: # digest of that model's weights, see `tensors_digest`
     "Give a network the weights of a trained one of the same shape; where that predicts otherwise, not its last layer."
     other, _ = load_pretrained(name)
     if type(other) is not type(model):
@@ -198,7 +199,7 @@ def copy_weights_(model:nn.Module, # changed in place
         weights = {k: v for k, v in weights.items() if not k.startswith(last)}
     if "labels.weight" in new: nn.init.zeros_(model.labels.weight)
     model.load_state_dict(model.state_dict() | weights)
-    return other.card["digest"]
+    return tensors_digest(getattr(other, "net", other).state_dict())
 
 # %% ../nbs/api/13_pretrained.ipynb #a028c89d
 def save_pretrained(model, # a `UNet` or diffusers' `UNet2DModel`, or a `NoisePredictor` or `AnglePredictor` around one

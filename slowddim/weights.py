@@ -10,7 +10,7 @@ Docs: https://slowddim.github.io/slowddim/api/weights.html.md"""
 
 # %% auto #0
 __all__ = ['LR_SCHEDULES', 'MODEL_FILE', 'CONFIG_FILE', 'SCHEDULE_FILE', 'CARD_FILE', 'REPOSITORY_MODELS', 'atomic_path',
-           'write_json', 'read_json', 'save_tensors', 'load_tensors', 'file_digest', 'machine_facts', 'step_index',
+           'write_json', 'read_json', 'save_tensors', 'load_tensors', 'tensors_digest', 'machine_facts', 'step_index',
            'one_cycle', 'learning_rate', 'Training', 'weights_dir', 'shipped_names', 'repository_dir',
            'save_model_folder', 'read_model_folder']
 
@@ -30,7 +30,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from .core import check_choice, seeded_generator
+from .core import check_choice, check_int, seeded_generator
 
 # %% ../nbs/api/01_weights.ipynb #64821b08
 @contextmanager
@@ -63,13 +63,23 @@ def read_json(path # file to read
     except json.JSONDecodeError as e: raise ValueError(f"{path} is not valid JSON: {e}") from e
 
 # %% ../nbs/api/01_weights.ipynb #016a99ef
+def _sort_facts(path): # in the header of a safetensors file, where their order is random; its length stays
+    with open(path, "r+b") as f:
+        n = int.from_bytes(f.read(8), "little")
+        header = json.loads(f.read(n))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        f.seek(8)
+        f.write(json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode().ljust(n))
+
 def save_tensors(path, # file to write, `.safetensors`
                  tensors:dict[str, Tensor], # named tensors, any dtype
                  facts:dict|None=None # anything JSON can hold
                 )->Path:
-    "Write tensors and facts into one safetensors file, atomically."
+    "Write tensors and facts into one safetensors file, atomically; the same ones give the same bytes."
     tensors = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
-    with atomic_path(path) as p: save_file(tensors, p, metadata={"format": "pt", "facts": json.dumps(facts or {})})
+    with atomic_path(path) as p:
+        save_file(tensors, p, metadata={"format": "pt", "facts": json.dumps(facts or {})})
+        _sort_facts(p)
     return Path(path)
 
 # %% ../nbs/api/01_weights.ipynb #47ca28ec
@@ -85,13 +95,17 @@ def load_tensors(path # file written by `save_tensors`, or any safetensors file
     except Exception as e: raise ValueError(f"{path} is not a readable safetensors file: {e}") from e
 
 # %% ../nbs/api/01_weights.ipynb #3032a824
-def file_digest(path, # any file
-                n_digits:int|None=12 # how many hexadecimal digits; None: all 64
-               )->str:
-    "Return the SHA-256 of a file's bytes."
-    h = hashlib.sha256()
-    with open(path, "rb") as f:
-        for block in iter(lambda: f.read(1 << 20), b""): h.update(block)
+def tensors_digest(tensors:dict[str, Tensor], # named real tensors, e.g. a `state_dict`; any dtype, any device
+                   n_digits:int=12 # how many hexadecimal digits, 1 to 64
+                  )->str: # the same for the same names, shapes and values; a `TypeError` for complex numbers
+    "Name tensors by the SHA-256 of their names, shapes and values, in sorted order of the names."
+    h, n_digits = hashlib.sha256(), check_int("n_digits", n_digits, 1, 64)
+    for name in sorted(tensors):
+        v = tensors[name].detach().cpu()
+        if v.is_complex(): raise TypeError(f"the digest is of real numbers, {name} is {v.dtype}")
+        dtype, kind = (torch.float32, "<f4") if v.is_floating_point() else (torch.int64, "<i8")
+        h.update(json.dumps([name, list(v.shape), kind]).encode())
+        h.update(v.to(dtype).reshape(-1).numpy().astype(kind, copy=False))
     return h.hexdigest()[:n_digits]
 
 # %% ../nbs/api/01_weights.ipynb #e6409de6
@@ -211,7 +225,7 @@ def save_model_folder(folder, # where to write
                       card:dict, # what a reader should know
                       dtype=None, # cast floating-point tensors, e.g. `torch.float16`
                       file:str=MODEL_FILE # name of the weights
-                     )->dict: # the card, with digest and size added
+                     )->dict: # the card, with the digest of the stored tensors and the size added
     "Write a model folder; the card comes last, so a folder with a card is complete."
     folder = Path(folder)
     (folder/CARD_FILE).unlink(missing_ok=True)
@@ -219,7 +233,7 @@ def save_model_folder(folder, # where to write
     write_json(folder/CONFIG_FILE, config)
     if schedule is not None: write_json(folder/SCHEDULE_FILE, schedule)
     weights = save_tensors(folder/file, tensors)
-    card = dict(card, digest=file_digest(weights), bytes=weights.stat().st_size)
+    card = dict(card, digest=tensors_digest(tensors), bytes=weights.stat().st_size)
     write_json(folder/CARD_FILE, card)
     return card
 
@@ -232,7 +246,10 @@ def read_model_folder(folder, # where to read
     for name in (CONFIG_FILE, file):
         if not (folder/name).is_file(): raise FileNotFoundError(f"{folder} is not a {what}: it has no {name}")
     card = read_json(folder/CARD_FILE) if (folder/CARD_FILE).is_file() else {}
-    if card.get("digest", digest := file_digest(folder/file)) != digest:
-        raise ValueError(f"{folder/file} has digest {digest}, its card says {card['digest']}: the file is not the one "
-                         f"described")
-    return load_tensors(folder/file)[0], read_json(folder/CONFIG_FILE), card
+    tensors, _ = load_tensors(folder/file)
+    digest = tensors_digest(tensors)
+    said = card.get("digest", digest)
+    of_file = hashlib.sha256((folder/file).read_bytes()).hexdigest()[:12] # what cards said before
+    if said not in (digest, of_file):
+        raise ValueError(f"{folder/file} has digest {digest}, its card says {said}: the file is not the one described")
+    return tensors, read_json(folder/CONFIG_FILE), dict(card, digest=digest) if card else {}
