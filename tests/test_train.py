@@ -65,7 +65,7 @@ def test_two_processes_share_the_batch(tmp_path):
     assert "process 1 is done" in done.stdout and done.stdout.count("trained 6 steps") == 1
     one, two = weights
     torch.manual_seed(0)
-    fresh = dict(UNet(sample_size=8, widths=(32, 32), patch_size=1).state_dict())
+    fresh = dict(UNet(sample_size=8, widths=(32, 32), patch_size=1, num_class_embeds=10).state_dict())
     moved = max((one[k] - fresh[k]).abs().max() for k in one)
     assert max((one[k] - two[k]).abs().max() for k in one) < 0.02*moved
 
