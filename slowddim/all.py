@@ -17,6 +17,7 @@ from slowddim.ddpm import *
 from slowddim.ddim import *
 from slowddim.ode import *
 from slowddim.latent import *
+from slowddim.guidance import *
 from slowddim.data import *
 from slowddim.viz import *
 from slowddim.animate import *

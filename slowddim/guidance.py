@@ -12,15 +12,13 @@ Docs: https://slowddim.github.io/slowddim/api/guidance.html.md"""
 # %% auto #0
 __all__ = ['LabelInfo', 'label_info', 'as_labels', 'spread_labels', 'Guided', 'guided']
 
-# %% ../nbs/api/08a_guidance.ipynb #6df986a9
-import math
-from numbers import Integral
+# %% ../nbs/api/08a_guidance.ipynb #fc74872f
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from .core import check_int, check_number, model_device, model_output, seeded_generator
+from .core import check_int, check_number, model_device, seeded_generator
 from .noising import Interpreter
 
 # %% ../nbs/api/08a_guidance.ipynb #beaee7f4
@@ -38,8 +36,9 @@ class LabelInfo(NamedTuple):
     def describe(self)->str:
         "List the names, or else the range of the numbers."
         if self.names is not None: return ", ".join(map(repr, self.names))
-        span = f"[{self.numbers[0]}, {self.numbers[-1]}]"
-        return span if self.n_labels > self.numbers[-1] - self.numbers[0] else f"{span} without {self.null}"
+        first, last = self.numbers[0], self.numbers[-1]
+        gap = self.n_labels <= last - first
+        return f"[{first}, {last}]" + (f" without {self.null}" if gap else "")
 
 # %% ../nbs/api/08a_guidance.ipynb #0df2617d
 def label_info(model # a network, also inside a `NoisePredictor` or an `AnglePredictor`
@@ -54,16 +53,17 @@ def label_info(model # a network, also inside a `NoisePredictor` or an `AnglePre
     numbers = tuple(k for k in range(n) if k != null)
     names = getattr(config, "class_names", None)
     if names is None: return LabelInfo(numbers, None, null)
-    if len(names) == n: names = [names[k] for k in numbers] # one a row, the null label's among them
+    if len(names) == n: names = [names[k] for k in numbers] # one a row, the null label has one
     if len(names) != len(numbers):
-        raise ValueError(f"class_names must be {len(numbers)} names, one per label, got {len(names)}")
+        raise ValueError(f"class_names must be {len(numbers)}, one per label, got {len(names)}")
     return LabelInfo(numbers, tuple(map(str, names)), null)
 
 # %% ../nbs/api/08a_guidance.ipynb #410d2a69
 def _key(name): return "".join(c for c in name.casefold() if c.isalnum())
 
 def _null(info):
-    if info.null is None: raise ValueError(f"this network has no null label, known are {info.describe()}")
+    if info.null is None:
+        raise ValueError(f"this network has no null label, known are {info.describe()}")
     return info.null
 
 def _numbered(value, info): # a number of the table
@@ -80,41 +80,44 @@ def _named(name, info): # the number of the label with this name
     if not found and key: found = [k for k, other in zip(info.numbers, keys) if key in other]
     if len(found) == 1: return found[0]
     if not found: raise ValueError(f"unknown label {name!r}, known are {info.describe()}")
-    candidates = LabelInfo(tuple(found), tuple(info.names[info.numbers.index(k)] for k in found), None)
-    raise ValueError(f"label {name!r} may be any of {candidates.describe()}: say more of its name")
+    named = dict(zip(info.numbers, info.names))
+    candidates = ", ".join(repr(named[k]) for k in found)
+    raise ValueError(f"label {name!r} may be any of {candidates}: say more of its name")
 
 # %% ../nbs/api/08a_guidance.ipynb #35afa1ae
 def as_labels(labels, # a name, a number or None (no label), or a list, array or tensor of them
               model, # the network that knows the labels
               n:int|None=None # how many images; None: as many as `labels`
              )->Tensor: # int64 (n,), on the CPU
-    "Turn names and numbers into what a network receives; a single label is repeated for every image."
+    "Turn names and numbers into what a network receives; a single label counts for every image."
     info = label_info(model)
     if info is None: raise ValueError(f"this network knows no labels, got {labels!r}")
     told = isinstance(labels, Tensor) # may hold the null label's number
     if hasattr(labels, "tolist"): labels = labels.tolist()
     found = []
-    for label in labels if isinstance(labels, (list, tuple, range)) else [labels]:
+    if not isinstance(labels, (list, tuple, range)): labels = [labels]
+    for label in labels:
         if label is None: number = _null(info)
         elif isinstance(label, str): number = _named(label, info)
         else:
             number = check_int("label", label)
-            number = number if told and number == info.null else _numbered(number, info)
+            if not (told and number == info.null): number = _numbered(number, info)
         found.append(number)
     if not found: raise ValueError("labels must be one label or one per image, got none")
     if n is not None and len(found) == 1: found = found*check_int("n", n, 1)
     if n is not None and len(found) != n:
-        raise ValueError(f"labels must be one label or one per image: got {len(found)} for {n} images")
+        raise ValueError(f"labels must be one or one per image: got {len(found)} for {n} images")
     return torch.tensor(found)
 
 # %% ../nbs/api/08a_guidance.ipynb #212b4161
 def spread_labels(seed:int, # seed of the whole run
                   start:int, # number of the first image
                   n:int, # how many images
-                  n_labels:int # K, how many labels
-                 )->Tensor: # int64 (n,) in [0, K - 1]: places in `LabelInfo.numbers`
+                  n_labels:int # K, how many labels there are
+                 )->Tensor: # int64 (n,) in [0, K - 1], places in `LabelInfo.numbers`
     "Give images `start` to `start+n-1` a label each; image i's depends on (seed, i) alone."
-    K, start, n = check_int("n_labels", n_labels, 1), check_int("start", start, 0), check_int("n", n, 1)
+    K = check_int("n_labels", n_labels, 1)
+    start, n = check_int("start", start, 0), check_int("n", n, 1)
     blocks = range(start//K, (start + n - 1)//K + 1)
     orders = [torch.randperm(K, generator=seeded_generator(seed, block)) for block in blocks]
     return torch.cat(orders)[start % K:][:n]
@@ -122,9 +125,11 @@ def spread_labels(seed:int, # seed of the whole run
 # %% ../nbs/api/08a_guidance.ipynb #e60ce567
 def _per_image(name, v, n): # tensor of one or n entries -> (n,)
     if v.ndim > 1 or v.numel() not in (1, n):
-        raise ValueError(f"{name} must be one or one per image: got shape {tuple(v.shape)} for a batch of {n}")
+        raise ValueError(f"{name} must be one or one per image: got shape {tuple(v.shape)} for a "
+                         f"batch of {n}")
     return v.reshape(-1).expand(n)
 
+# %% ../nbs/api/08a_guidance.ipynb #2c734769
 class Guided(Interpreter):
     "A conditional network whose labels and guidance scale are fixed; made by `guided`."
     def __init__(self,
@@ -138,7 +143,8 @@ class Guided(Interpreter):
         self.register_buffer("labels", labels.to(model_device(net)), persistent=False)
 
     def __getattr__(self, name):
-        return getattr(self.net, name) if name in ("schedule", "prediction") else super().__getattr__(name)
+        if name in ("schedule", "prediction"): return getattr(self.net, name)
+        return super().__getattr__(name)
 
     @property
     def settings(self)->dict: # how to build it again around its network
@@ -162,14 +168,16 @@ class Guided(Interpreter):
         eps_null, eps_label = both.to(torch.promote_types(both.dtype, x.dtype)).chunk(2)
         return eps_null + self.scale*(eps_label - eps_null)
 
-# %% ../nbs/api/08a_guidance.ipynb #fd7c2b7f
+# %% ../nbs/api/08a_guidance.ipynb #7bc406b9
 def guided(model, # `model(x, t, class_labels=...)`: a conditional network or a `MixtureOracle`
-           labels, # names or numbers, one for any batch or one per image, see `as_labels`
-           scale:float=1. # guidance scale, 0 or more: 0 unconditional, 1 the plain conditional network
+           labels, # names or numbers: one, or one per image, see `as_labels`
+           scale:float=1. # 0 or more: 0 unconditional, 1 the plain conditional network
           )->Guided: # `model(x, t)`, for every sampler; one evaluation of B images a time, or one of 2B
     "Fix the labels of a conditional network and guide it towards them (Ho and Salimans, 2022, eq. 6)."
-    if isinstance(model, Guided): raise ValueError("this model is guided already: guide its network, `.net`")
-    numbers, null, scale = as_labels(labels, model), label_info(model).null, check_number("scale", scale, 0)
+    if isinstance(model, Guided):
+        raise ValueError("this model is guided already: guide the network inside, `.net`")
+    numbers, scale = as_labels(labels, model), check_number("scale", scale, 0)
+    null = label_info(model).null
     if null is None and scale != 1:
-        raise ValueError(f"this network has no null label to guide away from: scale must be 1, got {scale}")
+        raise ValueError(f"scale must be 1 for a network that has no null label, got {scale}")
     return Guided(model, numbers, null, scale)

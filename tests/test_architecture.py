@@ -12,13 +12,14 @@ import pytest
 # design: which rooms each room names as its nearest; what those stand on is open too
 ROOMS = dict(core="", weights="core", schedule="core", noising="schedule", oracle="noising", ddpm="noising",
              ddim="ddpm", ode="ddim",
-             latent="ode", data="core", viz="core", animate="viz", unet="noising", pretrained="weights noising unet",
+             latent="ode", guidance="latent", data="core", viz="core", animate="viz", unet="noising",
+             pretrained="weights noising unet",
              generate="latent pretrained", schedulers="ddim pretrained", train="data ddpm unet weights",
              classifier="data weights",
              distances="core", fid="classifier distances", judges="fid", continuous="train generate",
              presets="continuous", adaptive="train ode")
 for room in ("study", "tables", "commands", "studies", "cli", "all"): ROOMS[room] = " ".join(ROOMS)
-SAMPLERS = ("schedule", "noising", "oracle", "ddpm", "ddim", "ode", "latent")
+SAMPLERS = ("schedule", "noising", "oracle", "ddpm", "ddim", "ode", "latent", "guidance")
 
 
 def may_import(room): # nearest rooms, and whatever those may import
@@ -124,7 +125,7 @@ def test_nothing_is_unpickled(root):
         assert not re.search(r"torch\.load\(|import pickle|allow_pickle\s*=\s*True|joblib", text), path.name
 
 
-@pytest.mark.parametrize("module", ["slowddim.ddim", "slowddim.schedule", "slowddim.core"])
+@pytest.mark.parametrize("module", ["slowddim.ddim", "slowddim.schedule", "slowddim.core", "slowddim.guidance"])
 def test_samplers_start_light(module):
     heavy = ["diffusers", "datasets", "matplotlib", "accelerate", "torchvision", "pandas", "sklearn", "huggingface_hub"]
     code = f"import sys, {module}; print([m for m in {heavy} if m in sys.modules])"
