@@ -1,7 +1,8 @@
 """Measure slowddim beside other libraries: same weights, same run, in turns.
 
-Writes results/benchmarks.json (with --quick: results/quick/benchmarks.json, tiny sizes that test the script alone). Rows that
-are there for the same processor, threads and torch are kept, so a run that was cut off goes on; --again measures anew.
+Writes results/benchmarks.json (with --quick: results/quick/benchmarks.json, tiny sizes that test the script alone).
+Rows that are there for the same processor, threads and torch are kept, so a run that was cut off goes on; --again
+measures anew.
 
 Run: python benchmarks/bench.py [--only sampling training ...] [--quick] [--again] [--threads 2]
 """
@@ -9,12 +10,14 @@ import argparse
 import os
 import sys
 import time
+import warnings
 from pathlib import Path
 
 os.environ["TQDM_DISABLE"] = "1" # the bars of other libraries; before they are imported
 os.environ["CUDA_VISIBLE_DEVICES"] = "" # all on the processor
 
 import torch # noqa: E402
+from diffusers.utils import logging # noqa: E402
 from paired import facts, reason, say # noqa: E402
 from sections import SECTIONS, Plan # noqa: E402
 
@@ -91,6 +94,8 @@ def main()->int: # 0, or 1 when a section failed
     file = args.out or ROOT/"results"/("quick" if args.quick else "")/"benchmarks.json"
     plan = Plan(args.quick, args.budget)
     if args.quick: compile_nothing()
+    warnings.filterwarnings("ignore") # of other libraries, between the lines of progress
+    logging.set_verbosity_error()
     tic = time.perf_counter()
     done = [measure(name, plan, file, args.again or args.quick) for name in args.only]
     say(f"{file} after {time.perf_counter() - tic:.0f} s")

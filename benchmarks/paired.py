@@ -1,7 +1,7 @@
 """Paired timing: candidates take turns within one run, so that a slow moment of the machine hits all of them.
 
-A measurement is a dictionary of candidates; each holds one number of seconds a round, in the order of the rounds. A ratio
-of two candidates is the median over the rounds in which both ran, with the 10 and 90 % points of the rounds beside it.
+A measurement is a dictionary of candidates; each holds one number of seconds a round, in the order of the rounds. A
+ratio of two candidates is the median over the rounds in which both ran, with the 10 and 90 % points beside it.
 """
 import gc
 import os
@@ -47,8 +47,9 @@ def _version(package):
 def facts()->dict:
     "Describe the machine and the packages of a section."
     found = {name: _version(name) for name in PACKAGES}
+    load = round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None # of the minute before
     return dict(**machine_facts(torch.device("cpu")), **processor_flags(), cores=os.cpu_count(),
-                system=platform.system(), load_average=round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
+                system=platform.system(), load_average=load,
                 packages={k: v for k, v in found.items() if v})
 
 
@@ -60,7 +61,7 @@ def seconds(run)->float:
     return own if isinstance(own, float) else time.perf_counter() - tic
 
 
-def warm(candidates:dict)->tuple[dict, dict]: # those that run, with the seconds of their first call; reasons of the others
+def warm(candidates:dict)->tuple[dict, dict]: # seconds of the first call of each that runs; reasons of the others
     "Call each once; one that fails becomes absent, with its reason."
     first, absent = {}, {}
     for name, run in candidates.items():
@@ -80,16 +81,20 @@ def take_turns(candidates:dict, # name -> function without arguments; a float it
     "Measure candidates in turns until the budget is spent; every round starts with another one."
     first, absent = warm(candidates)
     names, taken = list(first), {name: [] for name in first}
+    gc.collect()
+    gc.freeze() # what is there stays, so the collection before each call is short
     start = time.perf_counter()
     for i in range(most):
         spent = time.perf_counter() - start
         if i >= least and spent + spent/i > budget: break
         fastest = min((statistics.median(v) for v in taken.values() if v), default=0.)
-        for name in names[i % len(names):] + names[:i % len(names)] if names else []:
+        turn = i % max(1, len(names))
+        for name in names[turn:] + names[:turn]:
             if i >= least and statistics.median(v for v in taken[name] if v) > slow*fastest:
                 taken[name].append(None)
                 continue
             taken[name].append(seconds(candidates[name]))
+    gc.unfreeze()
     say(f"    {len(next(iter(taken.values()), []))} rounds in {time.perf_counter() - start:.0f} s")
     rows = {name: dict(seconds=[None if v is None else round(v, 6) for v in taken[name]],
                        first_seconds=round(first[name], 3)) for name in names}

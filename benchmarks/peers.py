@@ -118,7 +118,7 @@ def run_k_diffusion(model, schedule, n:int, steps:int, sampler:str): # -> a func
 
 # -- smalldiffusion --------------------------------------------------------------------------------------------------
 
-def small_model(model, schedule): # the network as smalldiffusion's models are: noise from (x, sigma), x = x_0 + sigma*eps
+def small_model(model, schedule): # noise from (x, sigma) with x = x_0 + sigma*eps, as its models have it
     "Wrap a network for smalldiffusion."
     mixin = importlib.import_module("smalldiffusion").ModelMixin
 

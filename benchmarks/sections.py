@@ -15,6 +15,7 @@ from pathlib import Path
 import peers
 import step_cost
 import torch
+from diffusers import UNet2DModel
 from paired import compare, median_seconds, reason, say, seconds, take_turns, times_as_fast
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -54,9 +55,17 @@ def source_network(): # random weights: the speed does not depend on them
     return fashion_unet(image_size=28).eval().requires_grad_(False), linear_schedule()
 
 
-def networks()->dict: # name -> function that opens (model, schedule)
+def tiny_network(): # of the same class as the source's, for quick runs
+    "Return a network that no number should be taken from, and its schedule."
+    model = UNet2DModel(sample_size=32, in_channels=1, out_channels=1, block_out_channels=(8, 16), norm_num_groups=8,
+                        layers_per_block=1, down_block_types=("DownBlock2D", "AttnDownBlock2D"),
+                        up_block_types=("AttnUpBlock2D", "UpBlock2D"))
+    return model.eval().requires_grad_(False), linear_schedule()
+
+
+def networks(plan:Plan)->dict: # name -> function that opens (model, schedule)
     "Name the networks of the comparisons."
-    return {"source": source_network, "shipped": load_pretrained}
+    return {"source": plan.pick(source_network, tiny_network), "shipped": load_pretrained}
 
 
 def first_network(): # the first trained one, where the repository still has it
@@ -76,7 +85,7 @@ def later(build): # a candidate that is built at its first call, so that a failu
 
 # -- sampling --------------------------------------------------------------------------------------------------------
 
-def samplers(model, schedule, n:int, steps:int)->dict: # name -> function that samples n images in so many evaluations
+def samplers(model, schedule, n:int, steps:int)->dict: # name -> function that samples n images
     "List everything that drives one network."
     def piped(**how): return later(lambda: peers.run_pipeline(peers.pipeline(model, schedule, **how), n, steps))
     def driven(run, *more): return later(lambda: run(copy.deepcopy(model), schedule, n, steps, *more))
@@ -93,12 +102,12 @@ def samplers(model, schedule, n:int, steps:int)->dict: # name -> function that s
 
 def sampling(plan:Plan, have:set): # yields rows
     "Seconds for 64 and 256 images in ten evaluations."
-    for (name, build), n in itertools.product(networks().items(), plan.pick((64, 256), (2,))):
+    for (name, build), n in itertools.product(networks(plan).items(), plan.pick((64, 256), (2,))):
         if (name, n) in have: continue
         say(f"  {name} network, {n} images")
         model, schedule = build()
-        found = take_turns(samplers(model, schedule, n, plan.steps), plan.budget(75 if n < 100 else 110), least=plan.rounds(3),
-                           most=plan.rounds(25))
+        found = take_turns(samplers(model, schedule, n, plan.steps), plan.budget(75 if n < 100 else 110),
+                           least=plan.rounds(3), most=plan.rounds(25))
         yield dict(key=[name, n], network=name, n=n, evaluations=plan.steps, base=peers.BASE,
                    parameters=sum(p.numel() for p in model.parameters()), candidates=compare(found, peers.BASE))
 
@@ -119,10 +128,10 @@ def step(plan:Plan, have:set): # yields one row; also writes results/step_cost.j
 
 # -- training --------------------------------------------------------------------------------------------------------
 
-def training_networks()->dict: # name -> network; the shipped one only where it differs from the first
+def training_networks(plan:Plan)->dict: # name -> network; the shipped one only where it differs from the first
     "Name the networks that are trained."
     torch.manual_seed(0)
-    nets = {"first": UNet(widths=(64, 64, 128), image_size=28), "source": source_network()[0]}
+    nets = {"first": UNet(widths=(64, 64, 128), image_size=28), "source": networks(plan)["source"]()[0]}
     shipped = load_pretrained()[0]
     def shape(m): return [(k, tuple(v.shape)) for k, v in m.state_dict().items()]
     if shape(shipped) != shape(nets["first"]): nets["shipped"] = shipped
@@ -164,7 +173,7 @@ def training(plan:Plan, have:set): # yields rows
     g = torch.Generator().manual_seed(0)
     pixels = torch.randint(256, (plan.pick(2048, 64), 1, 28, 28), generator=g, dtype=torch.uint8)
     data = ImageSet("noise", "train", pixels, torch.zeros(len(pixels), dtype=torch.int64), ("noise",))
-    images, nets = data.batch(slice(None), 32), training_networks()
+    images, nets = data.batch(slice(None), 32), training_networks(plan)
     loops = {peers.BASE: peers.diffusers_steps, "smalldiffusion": peers.smalldiffusion_steps,
              "denoising-diffusion-pytorch": peers.denoising_diffusion_steps}
     for name, model in nets.items():
@@ -215,7 +224,7 @@ def peak(plan:Plan, have:set): # yields rows
     peaks = {name: matrix_peak(dtype, size, plan.budget(8))
              for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16))}
     say("    peak: " + ", ".join(f"{k} {v/1e9:.0f} Gflop/s" for k, v in peaks.items()))
-    for (name, build), mode in itertools.product(networks().items(), ("fp32", "eager")):
+    for (name, build), mode in itertools.product(networks(plan).items(), ("fp32", "eager")):
         if (name, mode) in have: continue
         model, schedule = build()
         n = plan.pick(64, 2)
@@ -368,15 +377,17 @@ def startup(plan:Plan, have:set): # yields two rows
                      "diffusers: import the pipeline": (PIPE.splitlines()[1],),
                      "diffusers: one image, one step": (PIPE.format(n=1, steps=1),)}
             def fresh(args): return lambda: (child(*args), None)
-            found = take_turns({name: fresh(args) for name, args in codes.items()}, plan.budget(90),
+            candidates = {name: fresh(args) for name, args in codes.items()}
+            found = take_turns(candidates, plan.budget(90),
                                least=plan.rounds(3), most=plan.rounds(7), slow=1e9)
         yield dict(key=["start"], base="diffusers: one image, one step",
                    candidates=compare(found, "diffusers: one image, one step"))
     if ("memory",) in have: return
     n = plan.pick(256, 2)
-    codes = {"slowddim, shipped network": OURS.format(module="pretrained", build="load_pretrained", n=n, steps=plan.steps),
-             "slowddim, source network": OURS.format(module="unet", build="fashion_unet", n=n, steps=plan.steps),
-             "diffusers, source network": PIPE.format(n=n, steps=plan.steps), "import torch": "import torch"}
+    how = dict(n=n, steps=plan.steps)
+    codes = {"slowddim, shipped network": OURS.format(module="pretrained", build="load_pretrained", **how),
+             "slowddim, source network": OURS.format(module="unet", build="fashion_unet", **how),
+             "diffusers, source network": PIPE.format(**how), "import torch": "import torch"}
     peaks = {}
     for name, code in codes.items():
         try: peaks[name] = dict(peak_mb=round(child(code)/1e6))
