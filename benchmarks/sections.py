@@ -16,7 +16,7 @@ import peers
 import step_cost
 import torch
 from diffusers import UNet2DModel
-from paired import compare, median_seconds, reason, say, seconds, take_turns, times_as_fast
+from paired import compare, reason, say, seconds, take_turns
 from torch.utils.flop_counter import FlopCounterMode
 
 from slowddim.core import model_shape
@@ -27,7 +27,6 @@ from slowddim.pretrained import load_pretrained
 from slowddim.schedule import linear_schedule
 from slowddim.train import train
 from slowddim.unet import UNet, fashion_unet
-from slowddim.weights import write_json
 
 ROOT = Path(__file__).parent.parent
 FIRST = ROOT/"models"/"fashion_mnist_small"
@@ -169,7 +168,7 @@ def peer_steps(loop, model, images, schedule, bs:int, k:int): # -> a function th
 
 def training(plan:Plan, have:set): # yields rows
     "Images a second of training loops; the first network takes its turns beside each other one."
-    bs, k, schedule = 32, plan.pick(6, 1), linear_schedule()
+    bs, k, schedule = plan.pick(32, 4), plan.pick(6, 1), linear_schedule()
     g = torch.Generator().manual_seed(0)
     pixels = torch.randint(256, (plan.pick(2048, 64), 1, 28, 28), generator=g, dtype=torch.uint8)
     data = ImageSet("noise", "train", pixels, torch.zeros(len(pixels), dtype=torch.int64), ("noise",))
@@ -204,18 +203,25 @@ def matrix_peak(dtype, size:int, budget:float)->float: # flop a second
     return 2*size**3/best
 
 
-def inner_seconds(model, run): # -> seconds of the whole call, and of the network in it
-    "Time a sampler and the evaluations of its network."
-    begun, inside = [], []
+class Stopwatch:
+    "Times every evaluation of a network, also of the copies that a sampler makes of it."
+    def __init__(self, model):
+        self.begun, self.inside = [], []
+        model.register_forward_pre_hook(self.before)
+        model.register_forward_hook(self.after)
 
-    def before(*_): begun.append(time.perf_counter())
-    def after(*_): inside.append(time.perf_counter() - begun.pop())
-    hooks = [model.register_forward_pre_hook(before), model.register_forward_hook(after)]
-    tic = time.perf_counter()
-    run()
-    total = time.perf_counter() - tic
-    for hook in hooks: hook.remove()
-    return total, sum(inside), len(inside)
+    def __deepcopy__(self, memo): return self # the hooks of a copy report here too
+
+    def before(self, *_): self.begun.append(time.perf_counter())
+
+    def after(self, *_): self.inside.append(time.perf_counter() - self.begun.pop())
+
+    def share(self, run)->tuple[float, float, int]: # seconds of a call, of the network in it, evaluations
+        "Call and time."
+        self.inside.clear()
+        total = seconds(run)
+        if not self.inside: raise RuntimeError("the sampler evaluates another network than the one it was given")
+        return total, sum(self.inside), len(self.inside)
 
 
 def peak(plan:Plan, have:set): # yields rows
@@ -230,9 +236,10 @@ def peak(plan:Plan, have:set): # yields rows
         n = plan.pick(64, 2)
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             model(torch.randn(1, *model_shape(model)), torch.tensor([500]))
+        watch = Stopwatch(model)
         run = peers.ours(model, schedule, n, plan.steps, mode)
         run()
-        found = [inner_seconds(model, run) for _ in range(plan.rounds(5))]
+        found = [watch.share(run) for _ in range(plan.rounds(5))]
         flops = counter.get_total_flops()*n*plan.steps
         shares = sorted(1 - inside/total for total, inside, _ in found)
         fastest = min(inside for _, inside, _ in found)
@@ -255,15 +262,19 @@ def times_for(solver:str, evaluations:int)->int: # "heun" evaluates twice a time
     return (evaluations + 1)//2 if solver == "heun" else evaluations
 
 
-def fid(plan:Plan, have:set): # yields rows
+def fid(plan:Plan, have:set): # yields rows, cheap ones first, as many as the time allows
     "FID and seconds an image, for three solvers at 5, 10, 20 and 50 evaluations."
     n, extractor = plan.pick(2048, 8), ImageEval.fashion_mnist()
     who = {"shipped": load_pretrained} | ({"first": first_network} if FIRST.is_dir() else {})
     for name, build in who.items():
         model, schedule = build()
-        peers.ours(model, schedule, plan.pick(64, 2), 5)() # warm up
-        for solver, evaluations in itertools.product(("ddim", "heun", "dpmpp_2m"), plan.pick((5, 10, 20, 50), (5,))):
+        per_evaluation = seconds(peers.ours(model, schedule, n, 2))/2 # a first call: too much at worst
+        left = plan.budget(420)
+        for evaluations, solver in itertools.product(plan.pick((5, 10, 20, 50), (5,)), ("ddim", "heun", "dpmpp_2m")):
             if (name, solver, evaluations) in have: continue
+            if not plan.quick and left < evaluations*per_evaluation:
+                say(f"    {name} {solver}, {evaluations} evaluations: left out, no time (--budget)")
+                continue
             steps = times_for(solver, evaluations)
             tic = time.perf_counter()
             images = peers.ours(model, schedule, n, steps, solver=solver)()
@@ -272,6 +283,7 @@ def fid(plan:Plan, have:set): # yields rows
                 warnings.simplefilter("ignore") # few images in a quick run
                 score = extractor.fid(images, n_boot=plan.rounds(30))
             used = 2*steps - 1 if solver == "heun" else steps
+            left, per_evaluation = left - (time.perf_counter() - tic), spent/used
             say(f"    {name} {solver}, {used} evaluations: FID {float(score):.2f}, {spent:.1f} s")
             yield dict(key=[name, solver, evaluations], network=name, solver=solver, evaluations=used, n=n,
                        fid=score.facts(), seconds_per_image=round(spent/n, 6), seconds=round(spent, 2))
@@ -396,5 +408,4 @@ def startup(plan:Plan, have:set): # yields two rows
     yield dict(key=["memory"], n=n, evaluations=plan.steps, candidates=peaks)
 
 
-SECTIONS = dict(sampling=sampling, step=step, training=training, peak=peak, fid=fid, scoring=scoring, startup=startup)
-__all__ = ["SECTIONS", "Plan", "median_seconds", "times_as_fast", "write_json"]
+SECTIONS = dict(step=step, sampling=sampling, training=training, peak=peak, scoring=scoring, startup=startup, fid=fid)
