@@ -72,6 +72,11 @@ def warm(candidates:dict)->tuple[dict, dict]: # seconds of the first call of eac
     return first, absent
 
 
+def typical(found:list)->float: # median of the rounds in which a candidate ran
+    "Return the median of what is there."
+    return statistics.median(v for v in found if v is not None)
+
+
 def take_turns(candidates:dict, # name -> function without arguments; a float it returns counts as its seconds
                budget:float, # seconds for all rounds together, warm-up apart
                *, least:int=3, # rounds at least
@@ -87,10 +92,10 @@ def take_turns(candidates:dict, # name -> function without arguments; a float it
     for i in range(most):
         spent = time.perf_counter() - start
         if i >= least and spent + spent/i > budget: break
-        fastest = min((statistics.median(v) for v in taken.values() if v), default=0.)
+        fastest = min((typical(v) for v in taken.values() if v), default=0.)
         turn = i % max(1, len(names))
         for name in names[turn:] + names[:turn]:
-            if i >= least and statistics.median(v for v in taken[name] if v) > slow*fastest:
+            if i >= least and typical(taken[name]) > slow*fastest:
                 taken[name].append(None)
                 continue
             taken[name].append(seconds(candidates[name]))
@@ -103,7 +108,7 @@ def take_turns(candidates:dict, # name -> function without arguments; a float it
 
 def median_seconds(row:dict)->float|None: # None: absent
     "Median seconds of one candidate."
-    return None if "absent" in row else statistics.median(v for v in row["seconds"] if v is not None)
+    return None if "absent" in row else typical(row["seconds"])
 
 
 def times_as_fast(rows:dict, # from `take_turns`

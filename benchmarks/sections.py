@@ -89,14 +89,15 @@ def samplers(model, schedule, n:int, steps:int)->dict: # name -> function that s
     def piped(**how): return later(lambda: peers.run_pipeline(peers.pipeline(model, schedule, **how), n, steps))
     def driven(run, *more): return later(lambda: run(copy.deepcopy(model), schedule, n, steps, *more))
     def mine(mode): return later(lambda: peers.ours(copy.deepcopy(model), schedule, n, steps, mode))
-    return {"slowddim": mine("default"), "slowddim fp32": mine("fp32"), "slowddim compiled": mine("compiled"),
-            peers.BASE: piped(), "diffusers channels_last": piped(channels_last=True),
-            "diffusers channels_last bf16": piped(channels_last=True, bf16=True),
-            "diffusers channels_last bf16 compiled": piped(channels_last=True, bf16=True, compiled=True),
-            "k-diffusion dpmpp_2m": driven(peers.run_k_diffusion, "sample_dpmpp_2m"),
-            "k-diffusion euler": driven(peers.run_k_diffusion, "sample_euler"),
-            "smalldiffusion": driven(peers.run_smalldiffusion),
-            "denoising-diffusion-pytorch": driven(peers.run_denoising_diffusion)}
+    found = {"slowddim": mine("default"), "slowddim fp32": mine("fp32"), "slowddim compiled": mine("compiled"),
+             peers.BASE: piped(), "diffusers channels_last": piped(channels_last=True),
+             "diffusers channels_last bf16": piped(channels_last=True, bf16=True),
+             "k-diffusion dpmpp_2m": driven(peers.run_k_diffusion, "sample_dpmpp_2m"),
+             "k-diffusion euler": driven(peers.run_k_diffusion, "sample_euler"),
+             "smalldiffusion": driven(peers.run_smalldiffusion),
+             "denoising-diffusion-pytorch": driven(peers.run_denoising_diffusion)}
+    if n > 64: return found # it would be compiled again for this batch, which takes minutes
+    return found | {"diffusers channels_last bf16 compiled": piped(channels_last=True, bf16=True, compiled=True)}
 
 
 def sampling(plan:Plan, have:set): # yields rows
@@ -105,7 +106,7 @@ def sampling(plan:Plan, have:set): # yields rows
         if (name, n) in have: continue
         say(f"  {name} network, {n} images")
         model, schedule = build()
-        found = take_turns(samplers(model, schedule, n, plan.steps), plan.budget(75 if n < 100 else 110),
+        found = take_turns(samplers(model, schedule, n, plan.steps), plan.budget(45 if n < 100 else 65),
                            least=plan.rounds(3), most=plan.rounds(25))
         yield dict(key=[name, n], network=name, n=n, evaluations=plan.steps, base=peers.BASE,
                    parameters=sum(p.numel() for p in model.parameters()), candidates=compare(found, peers.BASE))
@@ -184,7 +185,7 @@ def training(plan:Plan, have:set): # yields rows
             runs["slowddim, first network"] = later(partial(our_steps, first, data, schedule, bs, k))
         for loop_name, loop in loops.items():
             runs[loop_name] = later(partial(peer_steps, loop, copy.deepcopy(model), images, schedule, bs, k))
-        found = compare(take_turns(runs, plan.budget(70), least=plan.rounds(3), most=plan.rounds(15)), peers.BASE)
+        found = compare(take_turns(runs, plan.budget(50), least=plan.rounds(3), most=plan.rounds(15)), peers.BASE)
         for row in found.values():
             if "absent" not in row: row["images_per_second"] = round(bs/row["median_seconds"], 2)
         yield dict(key=[name], network=name, batch_size=bs, steps_per_round=k, base=peers.BASE,
@@ -269,7 +270,7 @@ def fid(plan:Plan, have:set): # yields rows, cheap ones first, as many as the ti
     for name, build in who.items():
         model, schedule = build()
         per_evaluation = seconds(peers.ours(model, schedule, n, 2))/2 # a first call: too much at worst
-        left = plan.budget(420)
+        left = plan.budget(360)
         for evaluations, solver in itertools.product(plan.pick((5, 10, 20, 50), (5,)), ("ddim", "heun", "dpmpp_2m")):
             if (name, solver, evaluations) in have: continue
             if not plan.quick and left < evaluations*per_evaluation:
