@@ -392,7 +392,7 @@ def startup(plan:Plan, have:set): # yields two rows
             def fresh(args): return lambda: (child(*args), None)
             candidates = {name: fresh(args) for name, args in codes.items()}
             found = take_turns(candidates, plan.budget(90),
-                               least=plan.rounds(3), most=plan.rounds(7), slow=1e9)
+                               least=plan.pick(3, 1), most=plan.pick(7, 1), slow=1e9)
         yield dict(key=["start"], base="diffusers: one image, one step",
                    candidates=compare(found, "diffusers: one image, one step"))
     if ("memory",) in have: return
