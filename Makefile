@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 METADATA := settings.ini setup.py pyproject.toml
 FAST ?= --precision compiled# the network of the long tables; where there is no C++ compiler: make results FAST=
 
-.PHONY: sample test export check notebooks pytest lint weights digits models outputs figures docs docs-serve readme results results-quick tables tables-models clean
+.PHONY: sample test export check notebooks pytest lint weights digits models outputs figures docs docs-serve readme results bench bench-quick results-quick tables tables-models clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV) || (rm -rf $(VENV); exit 1)
@@ -113,6 +113,19 @@ tables-models: models ## the studies of the digits and the airplanes, which are 
 	@$(BIN)/slowddim table digits --model models/mnist --steps 20 50 --solvers dpmpp_2m --spacings logsnr
 	@$(BIN)/slowddim table time --model models/mnist --n 4
 	@$(BIN)/slowddim table time --model models/cifar10_airplane --n 4
+
+# k-diffusion without its requirements: its samplers need none but torchdiffeq and torchsde, the rest holds NumPy back
+$(VENV)/.installed-bench: $(METADATA) | $(VENV)/.installed
+	@echo "Installing the libraries of the comparison into $(VENV) (once) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]' || echo "... some are absent"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps 'k-diffusion>=0.1.1' || echo "... k-diffusion is absent"
+	@touch $@
+
+bench: $(VENV)/.installed-bench ## speed and memory beside other libraries (about twenty quiet minutes on two cores; resumes)
+	@$(BIN)/python benchmarks/bench.py
+
+bench-quick: $(VENV)/.installed-bench ## the same with tiny sizes into results/quick: does the script run?
+	@$(BIN)/python benchmarks/bench.py --quick
 
 results-quick: $(VENV)/.installed-dev ## small versions of the studies in results/quick (minutes)
 	@$(BIN)/slowddim table time --steps 5 10 20 40 --n 8 --out results/quick/time.json

@@ -41,6 +41,15 @@ def compare(eta:float, repeats:int, S:int=50)->dict: # medians in microseconds, 
                 ratio_p90=round(ratios[-1 - len(ratios)//10], 3))
 
 
+def write(rows:list)->Path: # the file; the section "step" of bench.py writes it too
+    "Write what was measured, on one thread."
+    path = ROOT/"results"/"step_cost.json"
+    write_json(path, dict(command="python benchmarks/step_cost.py", image=[1, 1, 32, 32],
+                          machine=machine_facts(torch.device("cpu")),
+                          rows=rows))
+    return path
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--repeats", type=int, default=300, help="walks of 50 steps for each scheduler")
@@ -50,12 +59,7 @@ def main():
     rows = [compare(eta, 10 if args.quick else args.repeats) for eta in (0., 1.)]
     for row in rows:
         print(f"eta={row['eta']:g}: ours {row['ours_us']} us, diffusers {row['diffusers_us']} us, ratio {row['ratio']}")
-    if args.quick: return
-    path = ROOT/"results"/"step_cost.json"
-    write_json(path, dict(command="python benchmarks/step_cost.py", image=[1, 1, 32, 32],
-                          machine=machine_facts(torch.device("cpu")),
-                          rows=rows))
-    print(path.relative_to(ROOT))
+    if not args.quick: print(write(rows).relative_to(ROOT))
 
 
 if __name__ == "__main__": sys.exit(main())
