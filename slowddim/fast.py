@@ -17,6 +17,7 @@ import copy
 import shutil
 import time
 import weakref
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -25,7 +26,9 @@ from diffusers.models.unets.unet_2d import UNet2DOutput
 from torch import nn
 
 from .core import PRECISIONS, check_choice, check_int, model_device, model_shape, pick_precision
+from .guidance import Guided, label_info
 from .unet import UNet
+from .weights import tensors_digest
 
 # %% ../nbs/api/12a_fast.ipynb #02867174
 COMPILE_FROM = 2e11 # evaluations of an image times parameters: below, a compilation costs more than it saves
@@ -96,11 +99,7 @@ def _speed_up_diffusers_(net, how, batch_size, backend): # a `UNet2DModel`: all 
         return UNet2DOutput(sample=out) if return_dict else (out,)
     net.forward = forward
 
-_copies = weakref.WeakKeyDictionary() # model -> {(how, batch size): (its weights' state, copy)}
-
-def _weights_state(model): # changes when a weight does; None: cannot be told
-    try: return tuple((v.data_ptr(), v._version) for v in (*model.parameters(), *model.buffers()))
-    except RuntimeError: return None # made in inference mode
+_copies = weakref.WeakKeyDictionary() # model -> {(how, batch size): (digest of its weights, copy)}
 
 def fast_copy(model, # a `UNet` or `UNet2DModel`, or a model around one
               how:Arithmetic, # from `pick_arithmetic`
@@ -109,14 +108,14 @@ def fast_copy(model, # a `UNet` or `UNet2DModel`, or a model around one
              ): # the model itself if `how.as_given`, else a copy that computes as `how` says
     "Copy a network into another arithmetic, for `torch.inference_mode()`; it compiles at its first call."
     if how.as_given: return model
-    key, state = (how, how.compiled and check_int("batch_size", batch_size, 1), backend), _weights_state(model)
-    known = _copies.setdefault(model, {})
-    if key in known and state is not None and known[key][0] == state: return known[key][1]
+    key = (how, how.compiled and check_int("batch_size", batch_size, 1), backend)
+    known, digest = _copies.setdefault(model, {}), tensors_digest(model.state_dict())
+    if key in known and known[key][0] == digest: return known[key][1]
     twin = copy.deepcopy(model).eval().requires_grad_(False).to(memory_format=torch.channels_last)
     for net in _networks(twin):
         speed_up_ = _speed_up_ if isinstance(net, UNet) else _speed_up_diffusers_
         speed_up_(net, how, batch_size, backend)
-    known[key] = state, twin
+    known[key] = digest, twin
     return twin
 
 # %% ../nbs/api/12a_fast.ipynb #38ea5c4c
@@ -140,7 +139,8 @@ def pick_batch_size(model, # `model(x, t)`, a fast copy or not
         speed = {}
         for size in (s*usual//64 for s in sizes):
             x, t = torch.zeros(size, *shape, device=device), torch.zeros(size, dtype=torch.int64, device=device)
-            speed[size] = max(size/_seconds(model, x, t) for _ in range(2))
+            asked = {} if isinstance(model, Guided) or label_info(model) is None else dict(class_labels=t)
+            speed[size] = max(size/_seconds(partial(model, **asked), x, t) for _ in range(2))
         _probed[key] = max(speed, key=speed.get)
     return _probed[key]
 

@@ -155,7 +155,8 @@ def iter_images(model, # `model(x, t)` predicting noise; one that knows labels i
     ask_for(model, labels, guidance) # refuses a scale that the network cannot have
     evaluations = count_evaluations(n, len(steps), solver, guidance)
     arithmetic = pick_arithmetic(model, precision, compile, evaluations)
-    if batch_size is None: batch_size = pick_batch_size(model, shape, evaluations)
+    if batch_size is None:
+        batch_size = pick_batch_size(fast_copy(model, arithmetic._replace(compiled=False)), shape, evaluations)
     branches = 1 if guidance in (0, 1) else 2
     network = fast_copy(model, arithmetic, batch_size*branches)
     how = dict(solver=solver, eta=eta, variance=variance, spacing=spacing, clip=check_clip(clip))

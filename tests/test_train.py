@@ -80,6 +80,16 @@ def test_the_source_call(tmp_path):
     assert any(not torch.equal(a, b) for a, b in zip(before, net.parameters()))
 
 
+def test_the_better_of_two_averages_ends_in_the_model(tmp_path):
+    torch.manual_seed(0)
+    net, file = UNet(sample_size=8, widths=(32, 32), patch_size=1), tmp_path/"c.safetensors"
+    log = train(net, n_epochs=2, bs=300, data="digits", ema=(0.9, 0.1), seed=0, checkpoint=file, progress=False)
+    losses, stored = log["average_losses"], load_tensors(file)[0]
+    assert list(losses) == ["0.9", "0.1"] and losses["0.9"] != losses["0.1"]
+    better = "average0." if losses["0.9"] < losses["0.1"] else "average1."
+    assert all(torch.equal(v, stored[better + k]) for k, v in net.state_dict().items())
+
+
 @pytest.mark.parametrize("ema", [None, 0.9])
 def test_average_ends_in_the_model(ema, tmp_path):
     torch.manual_seed(0)
