@@ -61,10 +61,10 @@ models: digits ## train the models of the repository again (hours on one core; r
 	@$(BIN)/slowddim train --preset cifar10_64 --bs 32 --total-steps 40 --out checkpoints/cifar10_64 --log results/train_cifar10_64_short.json
 
 checkpoints/fashion_mnist_first/card.json: | $(VENV)/.installed-dev
-	@$(BIN)/slowddim train --data fashion_mnist --epochs 5 --bs 64 --lr 1e-3 --seed 0 --out checkpoints/fashion_mnist_first --log results/train_fashion_mnist_first.json
+	@$(BIN)/slowddim train --data fashion_mnist --unconditional --epochs 5 --bs 64 --lr 1e-3 --seed 0 --out checkpoints/fashion_mnist_first --log results/train_fashion_mnist_first.json
 
 weights: checkpoints/fashion_mnist_first/card.json ## train the shipped model again, in two goes (over two and a half hours on two cores; resumes)
-	@$(BIN)/slowddim train --data fashion_mnist --init checkpoints/fashion_mnist_first --prediction v --weighting v --lognormal -0.5 1.4 --epochs 11 --bs 32 --lr 6e-4 --seed 1 --out slowddim/weights_data/fashion_mnist --log results/train_fashion_mnist.json
+	@$(BIN)/slowddim train --data fashion_mnist --unconditional --init checkpoints/fashion_mnist_first --prediction v --weighting v --lognormal -0.5 1.4 --epochs 11 --bs 32 --lr 6e-4 --seed 1 --out slowddim/weights_data/fashion_mnist --log results/train_fashion_mnist.json
 
 outputs: $(VENV)/.installed-dev ## run every notebook again and keep its outputs, made small
 	@OMP_NUM_THREADS=1 MPLBACKEND=agg $(BIN)/python tools/outputs.py

@@ -57,7 +57,8 @@ def pick_arithmetic(model, # any model
     if compile not in ("auto", True, False): raise ValueError(f"compile must be 'auto', True or False, got {compile!r}")
     if any(net.dtype != torch.float32 for net in _networks(model)): return Arithmetic(as_given=True) # chosen already
     if not _networks(model):
-        if compile is True: raise ValueError(f"only a UNet or UNet2DModel can be compiled, got {type(model).__name__}")
+        if compile is True or precision == "bf16":
+            raise ValueError(f"only a UNet or UNet2DModel can be rounded or compiled, got {type(model).__name__}")
         return Arithmetic(as_given=True)
     kind = pick_precision(precision, model_device(model))
     if compile == "auto":
@@ -105,9 +106,9 @@ def fast_copy(model, # a `UNet` or `UNet2DModel`, or a model around one
               how:Arithmetic, # from `pick_arithmetic`
               batch_size:int=64, # images per evaluation, if it is compiled
               backend:str="inductor" # of `torch.compile`
-             ): # the model itself if `how.as_given`, else a copy that computes as `how` says
+             ): # a copy that computes as `how` says; the model itself if `how.as_given` or no network is in it
     "Copy a network into another arithmetic, for `torch.inference_mode()`; it compiles at its first call."
-    if how.as_given: return model
+    if how.as_given or not _networks(model): return model
     key = (how, how.compiled and check_int("batch_size", batch_size, 1), backend)
     known, digest = _copies.setdefault(model, {}), tensors_digest(model.state_dict())
     if key in known and known[key][0] == digest: return known[key][1]

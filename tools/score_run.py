@@ -1,0 +1,40 @@
+"""Score the folders that the legs of a long training left: FID against images seen.
+
+    python tools/score_run.py fashion_mnist FOLDER ...      # in order; rows that are there are kept
+
+Each folder is asked for n samples, all labels evenly where it knows labels, and again without labels. Writes
+results/run_fashion_mnist.json. Images seen are counted over all legs (`images_seen` in the card).
+"""
+import argparse
+
+from slowddim.core import check_int, model_device
+from slowddim.fid import ImageEval
+from slowddim.guidance import label_info
+from slowddim.pretrained import load_pretrained
+from slowddim.study import fill_table, measure_fid, solver_cells
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("models", nargs="+", help="shipped names or folders")
+    parser.add_argument("--n", type=int, default=2048, help="samples a score (default 2048)")
+    parser.add_argument("--steps", type=int, default=10, help="network evaluations a sample (default 10)")
+    parser.add_argument("--out", default="results/run_fashion_mnist.json", help="JSON file to fill")
+    args = parser.parse_args()
+    judge = ImageEval.fashion_mnist()
+    for name in args.models:
+        model, schedule = load_pretrained(name)
+        seen = check_int("images_seen", model.card.get("images_seen"), 1)
+        kinds = [{}, dict(labels="none")] if label_info(model) else [{}]
+        base, = solver_cells(model, judge, (args.steps,), ("dpmpp_2m",), n=args.n)
+        cells = [dict(base, images_seen=seen, **kind) for kind in kinds]
+        command = f"python tools/score_run.py {' '.join(args.models)} --n {args.n} --steps {args.steps}"
+        rows = fill_table(args.out, cells, lambda cell: measure_fid(model, schedule, judge, cell, True),
+                          command=command, device=model_device(model))
+        for row in rows:
+            low, high = row["fid"]["interval"]
+            print(f"{name}{' without labels'*('labels' in row)}: {seen:,} images, FID {row['fid']['value']:.3f} "
+                  f"[{low:.3f}, {high:.3f}], recall {row['recall']:.3f}")
+
+
+if __name__ == "__main__": main()
