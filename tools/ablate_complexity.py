@@ -23,7 +23,7 @@ from slowddim.study import fill_table, mean_and_interval
 from slowddim.train import loss_on, train
 
 LAMBDAS, SEEDS = (0., 0.1), (0, 1, 2)
-SHAPE = dict(widths=(64, 96), patch_size=4)
+SHAPE = dict(widths=(64, 96), patch_size=4, unconditional=True)
 
 
 def measure(cell, judge, test, device):
