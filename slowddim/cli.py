@@ -112,11 +112,10 @@ def _continuous_losses(args): # what `train` is told for a run in continuous tim
     from slowddim.continuous import angle_loss
     return dict(loss=angle_loss, track=dict(image_losses=partial(angle_loss, of="image"))) if args.continuous else {}
 
-def _images_before(init): # how many images a starting point was trained on, all its legs together
+def _images_before(init): # how many images a starting point was trained on; None: its card does not tell
     from slowddim.pretrained import load_pretrained
     if init is None: return 0
-    card = load_pretrained(init)[0].card
-    return card.get("images_seen", card["steps"]*card["settings"]["bs"])
+    return load_pretrained(init)[0].card.get("images_seen")
 
 def run_train(args:argparse.Namespace # parsed by `make_parser`
              )->str: # what to tell the user
@@ -131,6 +130,7 @@ def run_train(args:argparse.Namespace # parsed by `make_parser`
     from slowddim.train import train
     from slowddim.weights import write_json
     model, schedule, data = _build(args)
+    before = _images_before(args.init)
     out, origin = Path(args.out), dict(init=copy_weights_(model, args.init)) if args.init else {}
     checkpoint = out.parent/f"{out.name}.checkpoint.safetensors"
     opt = partial(Muon if args.optimizer == "muon" else torch.optim.AdamW, betas=(0.9, 0.99), weight_decay=1e-3)
@@ -143,9 +143,10 @@ def run_train(args:argparse.Namespace # parsed by `make_parser`
     command = "slowddim train " + shlex.join(args.argv)
     facts = {k: v for k, v in log.items() if k not in ("losses", "test_losses", "image_losses")}
     advice = dict(sampling=args.sampling) if args.sampling else {}
-    seen = _images_before(args.init) + log["steps"]*args.bs
+    seen = None if before is None else before + log["steps"]*args.bs
+    best = min(log["average_losses"].values()) if "average_losses" in log else None
     card = dict(name=out.name, **advice, **origin, images_seen=seen, command=command, version=slowddim.__version__,
-                test_loss=log["test_losses"][-1][1] if log["test_losses"] else None, **facts)
+                test_loss=best or (log["test_losses"][-1][1] if log["test_losses"] else None), **facts)
     card = save_pretrained(model, schedule, out, card)
     write_json(args.log or out/"log.json", dict(command=command, digest=card["digest"], **origin, **log))
     checkpoint.unlink(missing_ok=True)
@@ -223,8 +224,8 @@ def _add_train(sub, **defaults): # defaults: of a preset
     p.add_argument("--dropout", type=float, default=0., help="in the residual blocks")
     p.add_argument("--norm", choices=["group", "rms"], default="group", help="of the features")
     p.add_argument("--n-transformer", type=int, default=0, help="transformer blocks in the middle")
-    p.add_argument("--unconditional", action="store_true", help="a network that knows no labels; without it, images "
-                   "of several classes make one that does")
+    p.add_argument("--unconditional", action=argparse.BooleanOptionalAction, default=False,
+                   help="a network that knows no labels; otherwise ours learns those of images of several classes")
     p.add_argument("--label-dropout", type=float, default=0.1, help="share of the labels hidden in training")
     p.add_argument("--prediction", choices=["eps", "v", "x_0"], default="eps", help="what the network says")
     p.add_argument("--continuous", action="store_true", help="as Keras' example: continuous time, mean absolute errors")

@@ -16,8 +16,8 @@ import torch
 from fastcore.basics import patch
 from torch import Tensor
 
-from .core import check_choice, check_images, check_int, image_generators, model_device, model_output
-from .core import model_shape, randn
+from .core import as_pair, check_choice, check_images, check_int, image_generators, model_device
+from .core import model_output, model_shape, randn
 from .data import ImageSet
 from .ddim import ddim_sample
 from .noising import AnglePredictor
@@ -88,11 +88,11 @@ def angle_loss(model, # an `AnglePredictor`
 # %% ../nbs/api/19_continuous.ipynb #10283244
 def fit_angle(net, # `net(x, v)`, e.g. a `UNet`
               data:ImageSet, # the images it will be trained on
-              size:int|None=None, # padded to this size, as in training; None: `net.config.sample_size`
+              size=None, # padded to this size, one number or two, as in training; None: `net.config.sample_size`
               **kwargs # as in `AnglePredictor`
              )->AnglePredictor:
     "Measure the training images and put the network behind their mean and standard deviation (Keras' `adapt`)."
-    size = net.config.sample_size if size is None else check_int("size", size, 1)
+    size = as_pair(net.config.sample_size if size is None else size)
     total, squares, count = 0., 0., 0
     for i in range(0, len(data), 1000):
         x = data.batch(slice(i, i + 1000), size).double()

@@ -14,25 +14,22 @@ __all__ = ['SOLVERS', 'DEFAULT_SOLVER', 'to_images', 'pick_solver', 'solver_traj
            'count_evaluations', 'iter_images', 'sample_images', 'sample_to_npz']
 
 # %% ../nbs/api/14_generate.ipynb #3e096996
-import hashlib
-import json
-import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .core import DATA_RANGE, as_pair, check_choice, check_int, check_number, crop_images, image_generators
 from .core import model_device, model_shape, progress_bar, randn, to_pixels
 from .ddim import ddim_trajectory, plan_steps
 from .ddpm import VARIANCES, State, check_clip, last_x0
-from .fast import fast_copy, pick_arithmetic, pick_batch_size
-from .guidance import Guided, as_labels, guided, label_info, spread_labels
+from .fast import fast_copy, model_fingerprint, pick_arithmetic, pick_batch_size
+from .guidance import Guided, as_labels, count_branches, guided, label_info, spread_labels
 from .ode import ODE_SOLVERS, ode_trajectory
 from .schedule import NoiseSchedule, as_schedule, as_timesteps
-from .weights import atomic_path, read_json, tensors_digest, write_json
+from .weights import atomic_path, read_json, write_json
 
 # %% ../nbs/api/14_generate.ipynb #931d5136
 def to_images(x_0:Tensor, # (N, C, H, W) in [-1, 1]
@@ -89,7 +86,7 @@ def image_labels(model, # any model
                  labels=None # names or numbers, one or one per image, see `as_labels`; None: all labels, evenly
                 )->Tensor|None: # int64 (n,); None: the model knows no labels
     "Say which label each image of a run is asked for."
-    info = None if isinstance(model, Guided) else label_info(model)
+    info = label_info(model)
     if info is None:
         if labels is not None: raise ValueError(f"labels={labels!r}, but the model knows none")
         return None
@@ -123,9 +120,14 @@ def count_evaluations(n:int, # images
                       n_steps:int, # visited times
                       solver:str|None=None, # one of `SOLVERS`
                       guidance:float=1. # anything but 0 and 1 takes two a time
-                     )->int: # evaluations of one image
+                     )->int: # summed over the images
     "Count the network evaluations of a run."
-    return n*(2*n_steps - 1 if solver == "heun" else n_steps)*(1 if guidance in (0, 1) else 2)
+    return n*(2*n_steps - 1 if solver == "heun" else n_steps)*count_branches(guidance)
+
+def _told_by(model, kwargs): # labels and scale of a guided model; others beside it are refused
+    if kwargs.get("labels") is not None or kwargs.get("guidance", 1.) != 1:
+        raise ValueError("this model is guided already: give labels and guidance with the network inside, `.net`")
+    return dict(labels=model.labels, guidance=model.scale)
 
 def iter_images(model, # `model(x, t)` predicting noise; one that knows labels is called `model(x, t, class_labels=...)`
                 schedule:NoiseSchedule, # or an object with `.schedule`
@@ -146,6 +148,9 @@ def iter_images(model, # `model(x, t)` predicting noise; one that knows labels i
                 compile="auto" # merge its layers with `torch.compile`? "auto": if the run is long enough to pay
                )->Iterator[tuple[int, Tensor]]: # number of the first image, uint8 (B, H, W, C)
     "Check everything, then yield images `start` to `start+n-1` a batch at a time."
+    if isinstance(model, Guided):
+        told = _told_by(model, dict(labels=labels, guidance=guidance))
+        model, labels, guidance = model.net, told["labels"], told["guidance"]
     schedule, n, start = as_schedule(schedule), check_int("n", n, 1), check_int("start", start, 0)
     solver, eta = pick_solver(solver, eta, variance)
     steps, _ = plan_steps(schedule, n_steps, eta=eta, variance=variance, spacing=spacing)
@@ -157,8 +162,7 @@ def iter_images(model, # `model(x, t)` predicting noise; one that knows labels i
     arithmetic = pick_arithmetic(model, precision, compile, evaluations)
     if batch_size is None:
         batch_size = pick_batch_size(fast_copy(model, arithmetic._replace(compiled=False)), shape, evaluations)
-    branches = 1 if guidance in (0, 1) else 2
-    network = fast_copy(model, arithmetic, batch_size*branches)
+    network = fast_copy(model, arithmetic, batch_size*count_branches(guidance))
     how = dict(solver=solver, eta=eta, variance=variance, spacing=spacing, clip=check_clip(clip))
     return _batches(network, schedule, range(start, start + n), shape, n_steps, batch_size, seed, labels, guidance, how)
 
@@ -199,17 +203,6 @@ def _open_part(part, shape, settings): # -> array on disk, images already done
     write_json(note, dict(settings=settings, done=0))
     return array, 0
 
-# %% ../nbs/api/14_generate.ipynb #0073e981
-def _fingerprint(model): # of its weights and settings as they are now; without weights, something new every time
-    weights = model.state_dict() if hasattr(model, "state_dict") else {}
-    if not weights: return secrets.token_hex(8)
-    parts = model.modules() if isinstance(model, nn.Module) else [model]
-    told = [getattr(part, name, None) for part in parts for name in ("config", "settings")]
-    told = [{k: v for k, v in facts.items() if k[:1] != "_"} for facts in told if isinstance(facts, dict)]
-    dtypes = sorted({str(v.dtype) for v in weights.values()})
-    how = json.dumps([told, dtypes], sort_keys=True, default=str)
-    return f"{tensors_digest(weights)}-{hashlib.sha256(how.encode()).hexdigest()[:12]}"
-
 # %% ../nbs/api/14_generate.ipynb #7c8a2eb5
 def sample_to_npz(path, # file to write, .npz
                   model, # `model(x, t)` predicting noise
@@ -224,6 +217,7 @@ def sample_to_npz(path, # file to write, .npz
                  )->Path: # holds `arr_0`, uint8 (N, H, W, C)
     "Sample images into an .npz file; the same call resumes a run that was cut off."
     path, part = Path(path), Path(f"{path}.part")
+    if isinstance(model, Guided): model, kwargs = model.net, kwargs | _told_by(model, kwargs)
     how = dict(seed=seed, shape=shape, **kwargs)
     iter_images(model, schedule, n, n_steps, start=start, **how) # refuse bad input before touching the disk
     times, guidance = as_timesteps(n_steps, schedule, kwargs.get("spacing", "trailing")), kwargs.get("guidance", 1.)
@@ -237,10 +231,10 @@ def sample_to_npz(path, # file to write, .npz
     told = dict(solver=solver, precision=str(arithmetic), labels=None if labels is None else labels.tolist())
     others = {k: str(v) for k, v in (kwargs | told).items() if k not in ("batch_size", "compile")}
     settings = dict(n=n, seed=seed, start=start, shape=[c, h, w], schedule=as_schedule(schedule).spec,
-                    model=_fingerprint(model), n_steps=times, **others)
+                    model=model_fingerprint(model), n_steps=times, **others)
     array, done = _open_part(part, (n, *size, c), settings)
     bar = progress_bar(None, progress, total=n, initial=done, desc="sampling", unit="image")
-    if labels is not None: how["labels"] = labels[done:].tolist()
+    if labels is not None: how["labels"] = labels[done:] # a tensor: it may hold the null label
     rest = iter_images(model, schedule, n - done, n_steps, start=start + done, **how) if done < n else ()
     for first, batch in rest:
         array[first - start:first - start + len(batch)] = batch.numpy()

@@ -140,7 +140,7 @@ def from_eps(eps:Tensor, # predicted or true noise
 
 # %% ../nbs/api/03_noising.ipynb #c72a4aa1
 class Interpreter(nn.Module):
-    "A network heard through another; it is asked for its own configuration, card and labels."
+    "A network inside another one, which passes on its configuration, card and labels."
     def __getattr__(self, name):
         if name in ("config", "card", "null_class"): return getattr(self.net, name)
         return super().__getattr__(name)

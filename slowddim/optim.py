@@ -1,7 +1,7 @@
 """Steps that use all directions of a weight matrix equally: more is learned from the same images.
 
 Adam looks at every weight on its own. But most weights of a network sit in matrices, and the gradients of a matrix pile up in a few directions, so that the others hardly move. Muon takes the same step in all directions:
-it replaces the singular values of the averaged gradient by one. On our network that learns about as much from half as many images. This module holds it, with Adam for what is no matrix. You need to know what a gradient is.
+it replaces the singular values of the averaged gradient by one. This module holds it, with Adam for what is no matrix. You need to know what a gradient is.
 
 Docs: https://slowddim.github.io/slowddim/api/optim.html.md"""
 
@@ -50,7 +50,8 @@ class Muon(torch.optim.Optimizer):
                  matrix_lr:float=3., # learning rate of matrices, over `lr`
                  momentum:float=0.95 # of matrices
                 ):
-        check_number("momentum", momentum, 0, 1)
+        for name, decay in (("momentum", momentum), ("betas", betas[0]), ("betas", betas[1])):
+            if check_number(name, decay, 0, 1) == 1: raise ValueError(f"{name} must be below 1, got {decay}")
         check_number("matrix_lr", matrix_lr, 0)
         super().__init__(params, dict(lr=check_number("lr", lr, 0), betas=betas, weight_decay=weight_decay,
                                       matrix_lr=matrix_lr, momentum=momentum))
@@ -67,7 +68,9 @@ class Muon(torch.optim.Optimizer):
     def _matrix_steps(self, params, group):
         lr, momentum, alike = group["lr"]*group["matrix_lr"], group["momentum"], {}
         for p in params:
-            average = self.state[p].setdefault("momentum", torch.zeros_like(p))
+            state = self.state[p]
+            if "momentum" not in state: state["momentum"] = torch.zeros_like(p)
+            average = state["momentum"]
             average.lerp_(p.grad, 1 - momentum)
             ahead = p.grad.lerp(average, momentum).flatten(1) # Nesterov
             alike.setdefault(ahead.shape, []).append((p, ahead))

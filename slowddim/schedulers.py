@@ -289,10 +289,10 @@ def diffusers_sample(sched, # any scheduler with `timesteps` and `step`: ours or
     ts = list(sched.timesteps)
     evaluate = [True]*len(ts) # the list may hold a time twice, which only skipping minds
     if skip_steps is not None: evaluate = evaluated_steps(skip_steps, [check_int("timesteps entry", t) for t in ts])
+    weights = model.parameters() if hasattr(model, "parameters") else ()
+    dtype = next((p.dtype for p in weights), torch.float32) # of the images: not rounded with the weights
     model = fast_copy(model, pick_arithmetic(model, precision, evaluations=sz[0]*sum(evaluate)), sz[0])
     g = fresh_generator(seed)
-    weights = model.parameters() if hasattr(model, "parameters") else ()
-    dtype = next((p.dtype for p in weights), torch.float32)
     settings = _step_settings(sched, dict(generator=g, eta=eta))
     x = randn(sz, generator=g, device=device)*sched.init_noise_sigma
     for t, evaluated in zip(progress_bar(ts, progress, desc="sampling", unit="step"), evaluate):

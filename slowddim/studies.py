@@ -130,7 +130,9 @@ def run_table(args:argparse.Namespace # parsed by the `slowddim` command
     from slowddim.fast import can_compile, pick_arithmetic
     from slowddim.study import fill_table
     model, schedule = open_model(args)
-    kind = str(pick_arithmetic(model, "auto", can_compile())) if args.precision == "auto" else args.precision
+    kind = args.precision
+    if kind == "auto" and args.table not in _ROUNDED: kind = "fp32"
+    elif kind == "auto": kind = str(pick_arithmetic(model, "auto", can_compile(model_device(model))))
     if kind == "fp32": model = model.to(memory_format=torch.channels_last)
     if kind != "fp32" and args.table not in _ROUNDED:
         raise ValueError(f"--precision {args.precision} is for {', '.join(_ROUNDED)}; {args.table} is always fp32")

@@ -193,7 +193,7 @@ def guidance_cells(model, # knows labels; has `.card` with its digest
 
 def measure_guidance(model, # `model(x, t, class_labels=...)` predicting noise
                      schedule:NoiseSchedule, # its schedule
-                     judge:ImageEval, # scores the images, and says what it sees
+                     judge:ImageEval, # feature extractor and first classifier
                      second, # another classifier
                      cell:dict, # from `guidance_cells`
                      progress:bool=False # show a bar

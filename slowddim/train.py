@@ -32,6 +32,7 @@ from .core import autocast, check_choice, check_int, check_number, mix_seed, mod
 from .core import model_output, model_shape, pick_precision, progress_bar, seeded_generator
 from .data import DATA_NAMES, ImageSet, load_data, random_flips, select_classes
 from .ddpm import DDPM
+from .guidance import label_info
 from .noising import add_noise
 from .schedule import NoiseSchedule, as_schedule
 from .weights import LR_SCHEDULES, Training, learning_rate, load_tensors, machine_facts, step_index
@@ -135,10 +136,10 @@ def noise_loss(model, # `model(x, t)` predicting noise
 
 # %% ../nbs/api/16_train.ipynb #fb098447
 def _told(run, data, index): # labels (B,) of these images, some hidden; all 0 for a network that knows none
-    share = run.settings["label_dropout"]
+    share, info = run.settings["label_dropout"], label_info(run.model)
     if share is None: return torch.zeros(len(index), dtype=torch.int64)
     g = seeded_generator(run.settings["seed"], 4, run.step)
-    return hide_labels(data.labels[index], share, run.model.null_class, g)
+    return hide_labels(torch.tensor(info.numbers)[data.labels[index]], share, info.null, g)
 
 def train_step(run:Training, # changed in place
                wrapped, # the model as `accelerate` prepared it
@@ -172,8 +173,6 @@ def train_step(run:Training, # changed in place
     return acc.reduce(found.detach(), "mean").item()
 
 # %% ../nbs/api/16_train.ipynb #7ad6119e
-def _null(model): return getattr(model, "null_class", None) # the null label; None: knows no labels
-
 @torch.inference_mode()
 def loss_on(model:nn.Module, # usually the weight average
             data:ImageSet, # images it was not trained on
@@ -184,15 +183,24 @@ def loss_on(model:nn.Module, # usually the weight average
            )->float:
     "Loss on fixed images with fixed noise: comparable over a run, and between runs. Labels are told."
     total, device, loss = 0., model_device(model), noise_loss if loss is None else loss
+    info = label_info(model)
     for k, index in enumerate(torch.arange(len(data)).split(bs)):
         x_0 = data.batch(index, size)
         eps, u = noise_and_shares(0, k, x_0.shape)
-        told = {} if _null(model) is None else dict(class_labels=data.labels[index].to(device))
+        told = {} if info is None else dict(class_labels=torch.tensor(info.numbers)[data.labels[index]].to(device))
         found = loss(partial(model, **told) if told else model, *(v.to(device) for v in (x_0, eps, u)), schedule)
         total += found.item()*len(index)
     return total/len(data)
 
 # %% ../nbs/api/16_train.ipynb #8af01700
+def _check_labels(info, data): # do the labels that the model knows, if any, fit the data's?
+    if info is None: return
+    if info.null is None:
+        raise ValueError("training hides some labels: the model needs a null label, name it in its config (null_class)")
+    if info.n_labels != len(data.classes) or (info.names and info.names != tuple(data.classes)):
+        raise ValueError(f"the model knows the labels {info.describe()}, {data.name} has "
+                         f"{', '.join(map(repr, data.classes))}")
+
 def _open_sets(model, data, n_test, classes): # -> training set, test set or None, padded size or None
     data = select_classes(data, classes) if isinstance(data, ImageSet) else load_data(data, classes=classes)
     sets = [data]
@@ -209,9 +217,7 @@ def _open_sets(model, data, n_test, classes): # -> training set, test set or Non
         if any(have > most for have, most in zip(sets[0].images.shape[2:], size)):
             raise ValueError(f"the model takes {size[0]}x{size[1]} images, {sets[0].name} has "
                              f"{'x'.join(map(str, sets[0].images.shape[2:]))}")
-    K = _null(model)
-    if K is not None and len(sets[0].classes) != K:
-        raise ValueError(f"the model knows {K} labels, {sets[0].name} has {len(sets[0].classes)} classes")
+    _check_labels(label_info(model), sets[0])
     return sets[0], sets[1] if len(sets) > 1 else None, size
 
 # %% ../nbs/api/16_train.ipynb #532c4cb7
@@ -305,7 +311,7 @@ def train(model:nn.Module, # changed in place; follows its own device
           ddpm=None, # `DDPM()` or any schedule; None: `DDPM()`
           *, data="fashion_mnist", # a name, a folder, or an `ImageSet`
           classes:list[str]|None=None, # names of the classes to train on; None: all
-          ema=0.999, # decay of the weight average; two: both are kept, and the better one wins; None: no average
+          ema=0.999, # decay of the weight average; two: the better one on test images is kept; None: no average
           checkpoint=None, # file to write and to resume from
           resume:bool=True, # False: start over and overwrite `checkpoint`
           seed:int|None=None, # None: a random one, kept in the log
@@ -330,7 +336,7 @@ def train(model:nn.Module, # changed in place; follows its own device
     acc, done, schedule = _processes(model_device(model)), checkpoint and Path(checkpoint), as_schedule(ddpm or DDPM())
     how |= dict(precision=pick_precision(precision, model_device(model)), seed=_seed(seed, done, resume))
     train_set, *sets = _open_sets(model, data, n_test, classes)
-    if _null(model) is None: how["label_dropout"] = None
+    if label_info(model) is None: how["label_dropout"] = None
     if total_steps is None: how["total_steps"] = n_epochs*-(-len(train_set)//bs)
     model.train().requires_grad_(True).to(memory_format=torch.channels_last)
     averages = [copy.deepcopy(model).requires_grad_(False).eval() for _ in how["ema"]]

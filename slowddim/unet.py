@@ -2,8 +2,8 @@
 
 The network must answer for every pixel, see the whole image while doing so, and know how noisy its input is. A U-Net does
 the first two by shrinking the image step by step, working on it at low resolution, and growing it again with the fine
-details handed across; the time enters every block as a scale and a shift, and so does a label, where there is one. This module builds one from five parts,
-each of which you can read in a minute, and gives the source notebook's own network beside it.
+details handed across; the time enters every block as a scale and a shift, and so does a label, where there is one. This module builds one from parts
+that you can read in a minute each, and gives the source notebook's own network beside it.
 
 Docs: https://slowddim.github.io/slowddim/api/unet.html.md"""
 

@@ -5,7 +5,7 @@ import torch
 from PIL import Image
 
 from slowddim.cli import main
-from slowddim.fast import ARITHMETICS, Arithmetic, fast_copy, pick_arithmetic
+from slowddim.fast import ARITHMETICS, Arithmetic, can_compile, fast_copy, pick_arithmetic
 from slowddim.generate import image_labels, iter_images, sample_images, sample_to_npz
 from slowddim.guidance import guided
 from slowddim.pretrained import copy_weights_, load_pretrained, save_pretrained
@@ -105,12 +105,36 @@ def test_a_cut_off_file_goes_on_with_its_labels(asked, tmp_path):
             if self.left < 0: raise PowerCut
             return self.net(x, t, class_labels)
     how = dict(n_steps=2, seed=3, batch_size=2, precision="fp32", progress=False)
-    model = Dying(asked)
+    model = Dying(asked).eval()
     with pytest.raises(PowerCut): sample_to_npz(tmp_path/"x.npz", model, linear_schedule(50), 7, **how)
     model.left = 1000
     arr = np.load(sample_to_npz(tmp_path/"x.npz", model, linear_schedule(50), 7, **how))["arr_0"]
     whole = sample_images(asked, linear_schedule(50), 7, **how).numpy()
     assert model.left == 1000 - 2*3 and np.array_equal(arr, whole)
+
+
+@pytest.mark.parametrize("line", ["none", "boot none", "all"])
+def test_labels_reach_a_file(asked, folder, tmp_path, line):
+    code, file = sample(folder, tmp_path, f"--n 8 --seed 2 --label {line}")
+    labels = dict(none="none", all=[k for k in range(4) for _ in range(2)]).get(line, ["boot", "none"]*4)
+    model, schedule = load_pretrained(str(folder))
+    same = sample_images(model, schedule, 8, 2, labels=labels, seed=2, progress=False).numpy()
+    assert code == 0 and np.array_equal(np.load(file)["arr_0"], same)
+
+
+def test_a_guided_model_is_split_into_batches_like_its_labels(asked):
+    labels = [0, 3, "none", 1, 2, 0, 1]
+    how = dict(n_steps=2, progress=False, batch_size=3, precision="fp32")
+    split = sample_images(guided(asked, labels, 2.), linear_schedule(50), 7, **how)
+    assert torch.equal(split, sample_images(asked, linear_schedule(50), 7, labels=labels, guidance=2., **how))
+    for wrong in (dict(labels="boot"), dict(guidance=3.)):
+        with pytest.raises(ValueError, match="guided already"):
+            sample_images(guided(asked, 1), linear_schedule(50), 7, **wrong, **how)
+
+
+def test_other_names_than_the_network_knows_are_refused():
+    net = UNet(8, widths=(32, 32), patch_size=1, num_class_embeds=10, class_names=list("9876543210"))
+    with pytest.raises(ValueError, match="knows the labels '9', '8'"): train(net, data="digits", progress=False)
 
 
 def test_a_conditional_diffusers_network_in_a_folder(tmp_path):
@@ -175,4 +199,5 @@ def test_fp32_is_the_network_itself_and_long_runs_compile(asked):
     assert fast_copy(asked, Arithmetic(as_given=True)) is asked
     short, long = (pick_arithmetic(asked, evaluations=n) for n in (1, 10**9))
     assert not short.compiled and not short.as_given and long.precision == short.precision
+    assert long.compiled == can_compile(torch.device("cpu"))
     with pytest.raises(ValueError, match="compile must be"): iter_images(asked, linear_schedule(50), 1, compile="fast")

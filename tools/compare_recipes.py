@@ -57,7 +57,7 @@ NETWORKS = {
     "Muon, patches of 4, 128-256": f"{MUON} --patch-size 4 --widths 128 256",
 }
 SETS = {"recipes": RECIPES, "networks": NETWORKS}
-SCORED = (("dpmpp_2m", 10), ("dpmpp_2m", 20)) # solver and evaluations
+SCORED = (("dpmpp_2m", 10), ("dpmpp_2m", 20)) # solver and visited times
 
 
 def train_once(args, folder, **changes):
@@ -78,18 +78,18 @@ def evaluations_per_second(model, schedule, n=64, n_steps=5, **how):
     return n*n_steps/(time.perf_counter() - tic)
 
 
-def speeds(names, recipes, rounds=3):
+def speeds(names, recipes, rounds=2):
     "Measure all networks in turn, several times over, and keep the medians."
     found = {name: dict(forward=[], compiled=[], training=[]) for name in names}
     with tempfile.TemporaryDirectory() as tmp:
         for _ in range(rounds):
             for name in names:
                 folder = Path(tmp)/f"{list(recipes).index(name)}"
-                log = train_once(recipes[name], folder, **{"total-steps": 12})
+                log = train_once(recipes[name], folder, **{"total-steps": 40})
                 model, schedule = load_pretrained(str(folder), device="cpu")
-                one = train_once(recipes[name], Path(tmp)/"one", **{"total-steps": 2})
+                start = train_once(recipes[name], Path(tmp)/"start", **{"total-steps": 10})
                 bs = log["settings"]["bs"]
-                found[name]["training"].append(10*bs/(log["seconds"] - one["seconds"]))
+                found[name]["training"].append(30*bs/(log["seconds"] - start["seconds"]))
                 found[name]["forward"].append(evaluations_per_second(model, schedule, compile=False))
                 found[name]["compiled"].append(evaluations_per_second(model, schedule, compile=True))
     return {name: {k: round(statistics.median(v), 1) for k, v in kinds.items()} for name, kinds in found.items()}
@@ -114,7 +114,7 @@ def measure(cell, judge, device):
         model, schedule = load_pretrained(str(folder/"model"), device=device)
         scores = {}
         for solver, calls in SCORED[:cell.get("n_scores", len(SCORED))]:
-            x = sample_images(model, schedule, cell["n"], calls, solver=solver, progress=False, compile=False)
+            x = sample_images(model, schedule, cell["n"], calls, solver=solver, progress=False, precision="fp32")
             scores[f"{solver} {calls}"] = judge.fid(judge.features(x)).facts()
         return dict(scores=scores, steps=steps, mflop_per_image=round(flops/1e6, 1), train_seconds=log["seconds"],
                     train_images_per_second=log["images_per_second"], test_loss=log["test_losses"][-1][1],
@@ -137,14 +137,19 @@ def main():
     names = [check_choice("--only", name, recipes) for name in args.only or recipes]
     device, out = default_device(args.device), args.out or f"results/{args.what}_fashion_mnist.json"
     if args.speed:
-        found = speeds(names, recipes)
         cells = [dict(recipe=name, measure="speed", machine=machine_facts(device)) for name in names]
-        fill_table(out, cells, lambda cell: found[cell["recipe"]], device=device,
-                   command=f"python tools/compare_recipes.py --what {args.what} --speed")
-        for name, kinds in found.items(): print(f"{name:>45}  {kinds}")
+        found = {}
+
+        def measured(cell):
+            if not found: found.update(speeds(names, recipes))
+            return found[cell["recipe"]]
+
+        rows = fill_table(out, cells, measured, device=device,
+                          command=f"python tools/compare_recipes.py --what {args.what} --speed")
+        for row in rows: print(f"{row['recipe']:>45}  {row['forward']}, {row['compiled']}, {row['training']}")
         return
     judge = ImageEval.fashion_mnist()
-    fewer = {} if args.n_scores == len(SCORED) else dict(n_scores=args.n_scores)
+    fewer = dict(n_scores=args.n_scores) if args.what == "networks" or args.n_scores < len(SCORED) else {}
     cells = [dict(recipe=name, args=f"{COMMON} {recipes[name]}".strip(), tflop=args.tflop, n=args.n, **fewer,
                   device=device.type, extractor=judge.model.digest) for name in names]
     command = f"python tools/compare_recipes.py --what {args.what} --tflop {args.tflop:g} --n {args.n}"

@@ -7,7 +7,7 @@ results/run_fashion_mnist.json. Images seen are counted over all legs (`images_s
 """
 import argparse
 
-from slowddim.core import check_int, model_device
+from slowddim.core import model_device
 from slowddim.fid import ImageEval
 from slowddim.guidance import label_info
 from slowddim.pretrained import load_pretrained
@@ -24,8 +24,9 @@ def main():
     judge = ImageEval.fashion_mnist()
     for name in args.models:
         model, schedule = load_pretrained(name)
-        seen = check_int("images_seen", model.card.get("images_seen"), 1)
-        kinds = [{}, dict(labels="none")] if label_info(model) else [{}]
+        if "images_seen" not in model.card: raise ValueError(f"the card of {name} does not tell images_seen")
+        seen = model.card["images_seen"]
+        kinds = [dict(labels=None)] + [dict(labels="none")]*(label_info(model) is not None) # None: all labels
         base, = solver_cells(model, judge, (args.steps,), ("dpmpp_2m",), n=args.n)
         cells = [dict(base, images_seen=seen, **kind) for kind in kinds]
         command = f"python tools/score_run.py {' '.join(args.models)} --n {args.n} --steps {args.steps}"
@@ -33,7 +34,7 @@ def main():
                           command=command, device=model_device(model))
         for row in rows:
             low, high = row["fid"]["interval"]
-            print(f"{name}{' without labels'*('labels' in row)}: {seen:,} images, FID {row['fid']['value']:.3f} "
+            print(f"{name}{' without labels'*(row['labels'] == 'none')}: {seen:,} images, FID {row['fid']['value']:.3f} "
                   f"[{low:.3f}, {high:.3f}], recall {row['recall']:.3f}")
 
 
