@@ -34,7 +34,8 @@ def main():
                           command=command, device=model_device(model))
         for row in rows:
             low, high = row["fid"]["interval"]
-            print(f"{name}{' without labels'*(row['labels'] == 'none')}: {seen:,} images, FID {row['fid']['value']:.3f} "
+            told = f"{name}{' without labels'*(row['labels'] == 'none')}, {seen:,} images"
+            print(f"{told}: FID {row['fid']['value']:.3f} "
                   f"[{low:.3f}, {high:.3f}], recall {row['recall']:.3f}")
 
 
