@@ -10,7 +10,8 @@ import pytest
 import torch
 from conftest import ROOT
 
-from slowddim.generate import _fingerprint, sample_images, sample_to_npz
+from slowddim.fast import model_fingerprint
+from slowddim.generate import sample_images, sample_to_npz
 from slowddim.noising import AnglePredictor, NoisePredictor
 from slowddim.pretrained import copy_weights_, load_pretrained, save_pretrained
 from slowddim.schedule import cosine_schedule
@@ -127,21 +128,21 @@ def test_copied_weights_are_named_as_their_card_names_them(small, schedule, fold
 
 def test_a_fingerprint_is_of_the_weights_as_they_are(folder, schedule):
     model, twin = (load_pretrained(str(folder))[0] for _ in range(2))
-    before = _fingerprint(model)
-    assert before == _fingerprint(twin) == _fingerprint(model.to(memory_format=torch.channels_last))
+    before = model_fingerprint(model)
+    assert before == model_fingerprint(twin) == model_fingerprint(model.to(memory_format=torch.channels_last))
     next(model.parameters()).view(-1)[:1] += 1
-    assert _fingerprint(model) != before and model.card["digest"] == twin.card["digest"]
+    assert model_fingerprint(model) != before and model.card["digest"] == twin.card["digest"]
     next(model.parameters()).view(-1)[:1] -= 1
     model.load_state_dict(twin.state_dict())
-    assert _fingerprint(model) == before
+    assert model_fingerprint(model) == before
     heard = [twin, deepcopy(twin).half(), AnglePredictor(twin, 50), AnglePredictor(twin, 50, mean=0.1),
              *[NoisePredictor(twin, schedule, said) for said in ("x_0", "v")], NoisePredictor(twin, cosine_schedule())]
-    assert len({_fingerprint(m) for m in heard}) == len(heard)
+    assert len({model_fingerprint(m) for m in heard}) == len(heard)
 
 
 def test_models_without_weights_never_agree(schedule):
     for model in (lambda x, t: x, NoisePredictor(lambda x, t: x, schedule), torch.nn.Identity()):
-        assert _fingerprint(model) != _fingerprint(model)
+        assert model_fingerprint(model) != model_fingerprint(model)
 
 
 @pytest.mark.parametrize("change", [False, True])
