@@ -22,9 +22,11 @@ from slowddim.data import *
 from slowddim.viz import *
 from slowddim.animate import *
 from slowddim.unet import *
+from slowddim.fast import *
 from slowddim.pretrained import *
 from slowddim.generate import *
 from slowddim.schedulers import *
+from slowddim.optim import *
 from slowddim.train import *
 from slowddim.continuous import *
 from slowddim.presets import *

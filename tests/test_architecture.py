@@ -16,7 +16,7 @@ ROOMS = dict(core="", weights="core", schedule="core", noising="schedule", oracl
              fast="unet weights guidance",
              pretrained="weights noising unet",
              generate="latent pretrained fast", schedulers="ddim pretrained fast", optim="core",
-             train="data ddpm unet weights",
+             train="data ddpm unet weights guidance",
              classifier="data weights",
              distances="core", fid="classifier distances", judges="fid", continuous="train generate",
              presets="continuous", adaptive="train ode")
