@@ -4,10 +4,12 @@ import pytest
 import torch
 from PIL import Image
 
+from slowddim.classifier import load_classifier
 from slowddim.cli import main
 from slowddim.fast import ARITHMETICS, Arithmetic, can_compile, fast_copy, pick_arithmetic
 from slowddim.generate import image_labels, iter_images, sample_images, sample_to_npz
 from slowddim.guidance import guided
+from slowddim.judges import read_as_asked
 from slowddim.pretrained import copy_weights_, load_pretrained, save_pretrained
 from slowddim.schedule import linear_schedule
 from slowddim.train import train
@@ -201,3 +203,12 @@ def test_fp32_is_the_network_itself_and_long_runs_compile(asked):
     assert not short.compiled and not short.as_given and long.precision == short.precision
     assert long.compiled == can_compile(torch.device("cpu"))
     with pytest.raises(ValueError, match="compile must be"): iter_images(asked, linear_schedule(50), 1, compile="fast")
+
+
+def test_the_labelled_network_so_far_obeys(root):
+    "A folder that an earlier commit wrote opens, and its samples are read as what was asked for."
+    model, schedule = load_pretrained(str(root/"models"/"fashion_mnist_labels"))
+    x = sample_images(model, schedule, 40, 10, progress=False)
+    assert model.card["images_seen"] == 1_158_400 and model.config.class_names[9] == "Ankle boot"
+    for folder in (None, root/"models"/"fashion_mnist_classifier_second"):
+        assert read_as_asked(load_classifier(folder), x, image_labels(model, 0, 0, 40))["share"] >= 0.75
