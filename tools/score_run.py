@@ -26,7 +26,7 @@ def main():
         model, schedule = load_pretrained(name)
         if "images_seen" not in model.card: raise ValueError(f"the card of {name} does not tell images_seen")
         seen = model.card["images_seen"]
-        kinds = [dict(labels=None)] + [dict(labels="none")]*(label_info(model) is not None) # None: all labels
+        kinds = [{}] if label_info(model) is None else [dict(labels=None), dict(labels="none")] # None: all labels
         base, = solver_cells(model, judge, (args.steps,), ("dpmpp_2m",), n=args.n)
         cells = [dict(base, images_seen=seen, **kind) for kind in kinds]
         command = f"python tools/score_run.py {' '.join(args.models)} --n {args.n} --steps {args.steps}"
@@ -34,7 +34,7 @@ def main():
                           command=command, device=model_device(model))
         for row in rows:
             low, high = row["fid"]["interval"]
-            told = f"{name}{' without labels'*(row['labels'] == 'none')}, {seen:,} images"
+            told = f"{name}{' without labels'*(row.get('labels') == 'none')}, {seen:,} images"
             print(f"{told}: FID {row['fid']['value']:.3f} "
                   f"[{low:.3f}, {high:.3f}], recall {row['recall']:.3f}")
 
