@@ -85,7 +85,8 @@ def can_compile(device:torch.device # where the network is
     return device.type == "cpu" and headers.is_file() and any(map(shutil.which, ("c++", "g++", "clang++")))
 
 def _networks(model): # the networks inside a model, itself included
-    return [m for m in model.modules() if isinstance(m, (UNet, UNet2DModel))] if isinstance(model, nn.Module) else []
+    if not isinstance(model, nn.Module): return []
+    return [m for m in model.modules() if isinstance(m, (UNet, UNet2DModel))]
 
 # %% ../nbs/api/12a_fast.ipynb #8f08e9f9
 def _in_batches(run, batch_size): # `run` for one batch size only -> for any

@@ -152,7 +152,8 @@ def _build_model(folder, state, config, card, schedule, said): # the network of 
     kind = config.get("_class_name")
     if kind not in _CLASSES:
         raise ValueError(f"{folder/CONFIG_FILE} names the class {kind!r}, known are {', '.join(map(repr, _CLASSES))}")
-    ours = {k: config.pop(k) for k in _OURS if k in config} if kind == "UNet2DModel" else {}
+    ours = {}
+    if kind == "UNet2DModel": ours = {k: config.pop(k) for k in _OURS if k in config}
     prediction, angle = config.pop("prediction", None) or said or "eps", config.pop("angle", None)
     if kind == "UNet" and prediction != "eps": config |= dict(prediction=prediction, schedule=schedule.spec)
     model = _CLASSES[kind].from_config(config)
