@@ -8,8 +8,8 @@
 - `slowddim.continuous`: Keras' DDIM: an angle for time, the noise variance for a clock, images of unit variance, and the same loop as everywhere.
 - `slowddim.core`: Small things every other room stands on: checks with clear errors, seeded noise, pixels, devices.
 - `slowddim.data`: Fashion-MNIST, MNIST, CIFAR-10, scikit-learn's digits or a folder of images, as one tensor of bytes.
-- `slowddim.ddim`: The heart: one step with a dial for its randomness, any sub-sequence of times, and noise that may be used again.
-- `slowddim.ddpm`: The ancestral sampler: one step derived from Bayes' rule, and the loop that every sampler here walks.
+- `slowddim.ddim`: A family of samplers for one network: from deterministic to DDPM by one parameter, over any sub-sequence of the times.
+- `slowddim.ddpm`: The ancestral sampler: one step, derived from Bayes' rule, and a loop over all thousand times.
 - `slowddim.distances`: How far are two sets of pictures apart? As far as two clouds of numbers.
 - `slowddim.fast`: The same network in the arithmetic this machine is fastest in, without touching the one you gave.
 - `slowddim.fid`: A score for a set of pictures that says what it stands on: how many, whose features, which floor.
@@ -18,13 +18,14 @@
 - `slowddim.judges`: Eyes for digits and for airplanes: a reader of MNIST, and the main components of real pictures.
 - `slowddim.latent`: Noise as a code: encode an image, decode it again, walk from one image to another.
 - `slowddim.noising`: The algebra between a clean image, a noisy one and the noise: four lines, every direction, no loop.
-- `slowddim.ode`: The same trajectory as a curve: Euler, Adams-Bashforth, Heun and DPM-Solver++ are other numbers for the one loop.
+- `slowddim.ode`: Deterministic sampling as a curve to follow: Euler, Adams-Bashforth, Heun and DPM-Solver++ are other coefficients for the one move.
 - `slowddim.optim`: Steps that use all directions of a weight matrix equally: more is learned from the same images.
 - `slowddim.oracle`: Noise predictors that are exactly right, so that samplers can be tested without training anything.
 - `slowddim.presets`: Data, network, schedule and training under one name: the systems of the sources, ready to train.
 - `slowddim.pretrained`: A trained network and its noise schedule by name, from a folder or from the hub, with a card that says what it is.
 - `slowddim.schedule`: How much of the image is left at each time, and which times a sampler visits.
 - `slowddim.schedulers`: Our steps in `diffusers`' clothes: schedulers that drop into its pipelines, and a loop that takes anybody's.
+- `slowddim.steps`: One move of a sampler is one line, DDIM's equation 12. Every sampler of this library is a choice of its coefficients, and all of them run in one loop.
 - `slowddim.studies`: `slowddim table`: every study of the course, for any model, row by row, from the shell.
 - `slowddim.study`: Tables that fill themselves, row by row, on disk: reconstruction, solvers, consistency.
 - `slowddim.tables`: Table 1 for any model, the course notebook's comparison judged with enough pictures, and time against steps.

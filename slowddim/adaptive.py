@@ -19,10 +19,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .core import append_dims, check_images, check_int, check_number, check_same_shape, model_output
-from .ddim import ddim_numbers
-from .noising import add_noise
-from .ode import correction_numbers
+from .ddim import ddim_coefficients
+from .noising import PREDICTIONS, add_noise
+from .ode import correction
 from .schedule import NoiseSchedule, as_schedule
+from .steps import Step, move
 from .train import as_steps
 
 # %% ../nbs/api/20_adaptive.ipynb #155cf72d
@@ -103,14 +104,16 @@ class _Active: # images on their way, each at its own time
     @property
     def ids(self): return torch.where(self.t >= 0)[0] # who is not done
 
-    def ask(self, ids, x, t): # predicted noise of some images, counted
+    def evaluate(self, ids, x, t): # predicted noise of some images, counted
         self.calls[ids] += 1
         return model_output(self.model(x, t.to(x.device)), x)
 
-    def numbers(self, t, t_prev, like, make=ddim_numbers): # a, b, x0_a, x0_b of each image's own step, as columns
-        rows = [make(int(a), int(b), self.schedule) for a, b in zip(t, t_prev)]
-        return (append_dims(torch.tensor([getattr(r, k) for r in rows]).to(like), like.ndim)
-                for k in ("a", "b", "x0_a", "x0_b"))
+    def step(self, t, t_prev, like, make=ddim_coefficients): # each image's own coefficients, as one step of columns
+        steps = [make(int(a), int(b), self.schedule) for a, b in zip(t, t_prev)]
+        def column(values): return append_dims(torch.tensor(values).to(like), like.ndim)
+        found = {k: column([getattr(s, k) for s in steps]) for k in ("signal", "noise", "of_x0", "of_eps")}
+        past = [tuple(map(column, zip(*pairs))) for pairs in zip(*(s.of_past for s in steps))]
+        return Step(t, t_prev, **found, of_past=past)
 
     def arrive(self, ids, x, t_prev): # they have moved
         for i, t in zip(ids.tolist(), self.t[ids].tolist()): self.times[i].append(t)
@@ -131,13 +134,13 @@ def complexity_sample(model, # `model(x, t)` predicting noise
     reference, run = check_number("reference", reference, 1e-9), _Active(model, x_T, schedule)
     while len(ids := run.ids):
         x, t = run.x[ids], run.t[ids]
-        eps = run.ask(ids, x, t)
-        _, _, x0_a, x0_b = run.numbers(t, torch.full_like(t, -1), x)
-        relative = complexity(x0_a*x + x0_b*eps).cpu().double()/reference
+        eps = run.evaluate(ids, x, t)
+        clean = run.step(t, torch.full_like(t, -1), x)
+        x_0, _ = PREDICTIONS["eps"].read(eps, x, clean.signal, clean.noise)
+        relative = complexity(x_0).cpu().double()/reference
         dt = (base/relative.clamp(min=1e-9)).clamp(base/spread, base*spread).round().long().clamp(min=1)
         t_prev = (t - dt).clamp(min=-1)
-        a, b, _, _ = run.numbers(t, t_prev, x)
-        run.arrive(ids, a*x + b*eps, t_prev)
+        run.arrive(ids, move(eps, x, run.step(t, t_prev, x))[0], t_prev)
     return run.output()
 
 # %% ../nbs/api/20_adaptive.ipynb #cd097ca4
@@ -154,19 +157,20 @@ def embedded_sample(model, # `model(x, t)` predicting noise
         x, t = run.x[ids], run.t[ids]
         new = torch.tensor([int(i) not in known for i in ids])
         if new.any():
-            answers = run.ask(ids[new], x[new], t[new])
+            answers = run.evaluate(ids[new], x[new], t[new])
             known.update(zip(ids[new].tolist(), answers))
         eps = torch.stack([known[int(i)] for i in ids])
         t_prev = torch.where(t > 0, (t - dt[ids].round().long().clamp(min=1)).clamp(min=0), torch.tensor(-1))
-        a, b, _, _ = run.numbers(t, t_prev, x)
-        euler, error = a*x + b*eps, torch.zeros(len(ids), dtype=torch.float64)
+        arrived, x_0, _ = move(eps, x, run.step(t, t_prev, x)) # Euler's step
+        error = torch.zeros(len(ids), dtype=torch.float64)
         if (on := t_prev >= 0).any(): # the very last step has no network behind it
-            change = run.ask(ids[on], euler[on], t_prev[on]) - eps[on]
-            _, half, _, _ = run.numbers(t[on], t_prev[on], x, correction_numbers)
-            euler[on] = euler[on] + half*change
-            error[on] = (half*change).flatten(1).square().mean(1).sqrt().cpu().double()
+            again = run.evaluate(ids[on], arrived[on], t_prev[on])
+            half = run.step(t[on], t_prev[on], x, correction)
+            heun, _, _ = move(again, arrived[on], half, past=[(x_0[on], eps[on])])
+            error[on] = (heun - arrived[on]).flatten(1).square().mean(1).sqrt().cpu().double()
+            arrived[on] = heun
         fine = (error <= tol) | (t - t_prev <= 1)
-        run.arrive(ids[fine], euler[fine], t_prev[fine])
+        run.arrive(ids[fine], arrived[fine], t_prev[fine])
         for i in ids[fine].tolist(): known.pop(i)
         wish = (t - t_prev)*(0.9*(tol/error.clamp(min=1e-12)).sqrt()).clamp(0.3, 3.)
         dt[ids] = torch.where(fine, wish, wish.minimum(t - t_prev - 1)).float() # a step is never repeated as it was

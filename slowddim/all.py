@@ -13,6 +13,7 @@ from slowddim.weights import *
 from slowddim.schedule import *
 from slowddim.noising import *
 from slowddim.oracle import *
+from slowddim.steps import *
 from slowddim.ddpm import *
 from slowddim.ddim import *
 from slowddim.ode import *

@@ -78,7 +78,7 @@ def run_sample(args:argparse.Namespace # parsed by `make_parser`
     for name, value in (usual | advised if free else usual).items():
         if getattr(args, name) is None: setattr(args, name, value)
     labels = _rows_of_labels(args, model)
-    how = dict(n_steps=args.steps, solver=args.solver, eta=args.eta, spacing=args.spacing, seed=args.seed,
+    how = dict(timesteps=args.steps, solver=args.solver, eta=args.eta, spacing=args.spacing, seed=args.seed,
                start=args.start, batch_size=args.batch_size, precision=args.precision,
                compile=_yes_or_no(args.compile), labels=labels, guidance=args.guidance)
     iter_images(model, schedule, args.n, **how) # refuses bad input before a folder is made
@@ -185,7 +185,7 @@ def _add_sample(sub):
                    help="times to visit, 1 to the model's T; an evaluation each; None: 20, or what the model's card "
                         "advises if --eta and --solver are not given either")
     p.add_argument("--solver", default=None,
-                   help="ddim, ddpm (eta 1), ab2, heun, dpmpp_2m; None: dpmpp_2m, ddim if eta is not 0")
+                   help="ddim, ddpm (eta 1), ab2, ab3, heun, dpmpp_2m; None: dpmpp_2m, ddim if eta is not 0")
     p.add_argument("--eta", type=float, default=None,
                    help="0 is DDIM (deterministic), 1 is DDPM; None: 0, or as for --steps")
     p.add_argument("--spacing", default=None,
@@ -243,7 +243,8 @@ def _add_train(sub, **defaults): # defaults: of a preset
                    help="down to zero, or constant after the warm-up: a leg that another --init goes on from")
     p.add_argument("--ema", type=float, nargs="+", default=[0.999],
                    help="decay of the weight average; two: both are kept, the better one on test images is written")
-    p.add_argument("--schedule", choices=["linear", "cosine", "sigmoid"], default="linear", help="noise schedule")
+    p.add_argument("--schedule", default="linear",
+                   help="noise schedule: linear, scaled_linear, cosine, sigmoid, karras or angle")
     p.add_argument("--n-steps", type=int, default=1000, help="noise levels T")
     p.add_argument("--beta-max", type=float, default=0.02, help="last beta of the linear schedule")
     p.add_argument("--precision", choices=["auto", "fp32", "bf16"], default="auto", help="auto: bf16 where fast")

@@ -52,11 +52,11 @@ def run_reconstruct(args:argparse.Namespace # parsed by the `slowddim` command
     import torch
 
     from slowddim.core import crop_images
-    from slowddim.latent import decode, encode, encode_numbers, pixel_errors
+    from slowddim.latent import decode, encode, encode_steps, pixel_errors
     from slowddim.viz import save_grid
     path, tic = _out_path(args, (".png",)), time.perf_counter()
     model, schedule = open_model(args)
-    encode_numbers([-1], schedule, args.refine, args.guess) # refuses bad input before pictures are read
+    encode_steps([-1], schedule, args.refine, args.guess) # refuses bad input before pictures are read
     x_0, name = real_pictures(model, args.n, args.pictures)
     bar = not args.quiet
     with torch.inference_mode():
@@ -90,11 +90,11 @@ def _out_path(args, known): # the path, if its ending is known and the scale is 
     if Path(args.out).suffix in known: return Path(args.out)
     raise ValueError(f"--out must end in {' or '.join(known)}, got {args.out!r}")
 
-def _ode_solver(args): # only solvers without dice can walk
+def _ode_solver(args): # only deterministic solvers
     from slowddim.core import check_choice
     from slowddim.generate import DEFAULT_SOLVER
-    from slowddim.ode import ODE_SOLVERS
-    return check_choice("solver", args.solver or DEFAULT_SOLVER, ODE_SOLVERS)
+    from slowddim.ode import ode_solvers
+    return check_choice("solver", args.solver or DEFAULT_SOLVER, ode_solvers())
 
 def _add_model(p, steps, out, n, of): # options that every command about codes has
     p.add_argument("--model", default="fashion_mnist", help="a shipped name, a folder, or a hub id owner/model")
@@ -169,7 +169,7 @@ def run_animate(args:argparse.Namespace # parsed by the `slowddim` command
 # %% ../nbs/api/21b_commands.ipynb #eafa0f58
 def _add_walk(p, frames): # options of both walks
     p.add_argument("--frames", type=int, default=frames, help="pictures of a walk, or frames between two stops")
-    p.add_argument("--solver", default=None, help="ddim, ab2, heun or dpmpp_2m; None: dpmpp_2m")
+    p.add_argument("--solver", default=None, help="ddim, ab2, ab3, heun or dpmpp_2m; None: dpmpp_2m")
     p.add_argument("--seed", type=int, default=0, help="of the codes: those that `slowddim sample` begins with")
     p.add_argument("--start", type=int, default=0, help="number of the first code")
 

@@ -25,15 +25,17 @@ from diffusers.utils import BaseOutput
 from fastcore.basics import patch
 from torch import Tensor
 
-from .core import accept_greek, check_choice, check_int, check_number, default_device
+from .core import accept_greek, check_choice, check_clip, check_int, check_number, default_device
 from .core import fresh_generator, model_device, model_output, progress_bar, randn
 from .ddim import evaluated_steps, plan_steps
-from .ddpm import VARIANCES, check_clip, step_noise, take_step
+from .ddpm import VARIANCES
 from .fast import fast_copy, pick_arithmetic
-from .noising import add_noise as mix_in_noise, velocity, x0_coefficients
+from .noising import PREDICTIONS, check_signal, velocity
+from .noising import add_noise as mix_in_noise
 from .pretrained import PREDICTION_TYPES, load_pretrained, prediction_from_diffusers
 from .pretrained import schedule_from_diffusers, schedule_to_diffusers
 from .schedule import SPACINGS, as_schedule, as_timesteps, linear_schedule, zero_terminal_snr
+from .steps import fresh_noise, move
 
 # %% ../nbs/api/15_schedulers.ipynb #e00614d7
 _VARIANCE_TYPES = dict(posterior="fixed_small", hat="fixed_large")
@@ -106,7 +108,7 @@ class DiffusersStyleDDIM(SchedulerMixin, ConfigMixin):
                                                       prediction=prediction, clip=clip),
                                 _eta=self.eta, _variance=variance)
         self.clip = check_clip(clip)
-        x0_coefficients(self.schedule.at(self.schedule.n_steps - 1), prediction) # refuses "eps" where no signal is left
+        check_signal(PREDICTIONS.pick(prediction), self.schedule.at(self.schedule.n_steps - 1))
         self.alphas_cumprod, self.betas = self.schedule.alpha_bar.float(), self.schedule.beta.float()
         self.num_inference_steps = None
         self._visit(list(range(self.schedule.n_steps - 1, -1, -1)))
@@ -121,7 +123,7 @@ class DiffusersStyleDDIM(SchedulerMixin, ConfigMixin):
 # %% ../nbs/api/15_schedulers.ipynb #7d952c4b
 @patch
 def _visit(self:DiffusersStyleDDIM, taus, device=None): # make these the visited times
-    self._taus, self._numbers = taus, {}
+    self._taus, self._steps = taus, {}
     self.timesteps = torch.tensor(taus, dtype=torch.int64, device=device)
 
 @patch
@@ -133,17 +135,17 @@ def set_timesteps(self:DiffusersStyleDDIM,
     "Choose the times to visit: exactly as many as asked for."
     if (num_inference_steps is None) == (timesteps is None):
         raise ValueError("give num_inference_steps or timesteps, one of them")
-    taus = as_timesteps(timesteps if num_inference_steps is None else num_inference_steps, len(self), self.spacing)
+    taus = as_timesteps(timesteps if num_inference_steps is None else num_inference_steps, self.schedule, self.spacing)
     self.num_inference_steps = len(taus)
     self._visit(taus, device)
 
 # %% ../nbs/api/15_schedulers.ipynb #94a709f8
 @patch
-def _step_at(self:DiffusersStyleDDIM, t, eta): # the numbers of the step that starts at t
-    if eta not in self._numbers:
-        steps, _ = plan_steps(self.schedule, self._taus, eta=eta, variance=self.variance, prediction=self.prediction)
-        self._numbers[eta] = {step.t: step for step in steps}
-    step = self._numbers[eta].get(t)
+def _step_at(self:DiffusersStyleDDIM, t, eta): # the coefficients of the step that starts at t
+    if eta not in self._steps:
+        steps = plan_steps(self.schedule, self._taus, eta=eta, variance=self.variance, prediction=self.prediction)
+        self._steps[eta] = {step.t: step for step in steps}
+    step = self._steps[eta].get(t)
     if step is None:
         raise ValueError(f"t={t} is not one of the {len(self._taus)} visited times, {self._taus[0]} ... "
                          f"{self._taus[-1]}")
@@ -165,7 +167,8 @@ def step(self:DiffusersStyleDDIM,
     if self._only_eta not in (None, eta):
         raise ValueError(f"{type(self).__name__} is DDIM with eta = {self._only_eta:g}, got eta={eta:g}")
     step = self._step_at(check_int("t", t), eta)
-    x_prev, x_0, _ = take_step(x_t, noise, step, step_noise(x_t, step.c, variance_noise, generator), self.clip)
+    z = fresh_noise(x_t, step.sigma, variance_noise, generator)
+    x_prev, x_0, _ = move(noise, x_t, step, noise=z, clip=self.clip)
     return DDIMOutput(x_prev, x_0) if return_dict else (x_prev, x_0)
 
 # %% ../nbs/api/15_schedulers.ipynb #3fec94ed
@@ -249,7 +252,7 @@ class DiffusersStyleDDPM(DiffusersStyleDDIM):
 def to_diffusers(self:DiffusersStyleDDIM): # diffusers' `DDIMScheduler`, or `DDPMScheduler` for a `DiffusersStyleDDPM`
     "Return diffusers' own scheduler with the same meaning; `ValueError` where it has none."
     ddpm = isinstance(self, DiffusersStyleDDPM)
-    faults = [f"spacing={self.spacing!r}"] if self.spacing == "quadratic" else []
+    faults = [f"spacing={self.spacing!r}"] if self.spacing in ("quadratic", "logsnr") else []
     if not ddpm and self.variance == "hat": faults.append("variance='hat'")
     if not ddpm and self.eta: faults.append(f"eta={self.eta:g} (pass it to each step)")
     if not ddpm and self.clip:

@@ -27,8 +27,9 @@ from .core import check_choice, check_int, progress_bar
 from .fast import ARITHMETICS, Arithmetic
 from .fid import ImageEval
 from .generate import pick_solver, sample_images
-from .latent import encode_numbers, reconstruction_error
-from .schedule import ALL_SPACINGS, NoiseSchedule, as_timesteps
+from .latent import encode_steps, reconstruction_error
+from .schedule import SPACINGS, NoiseSchedule, as_timesteps
+from .steps import SOLVERS
 from .weights import machine_facts, read_json, write_json
 
 # %% ../nbs/api/21_study.ipynb #6cba64df
@@ -106,7 +107,8 @@ def measure_reconstruction(model, # `model(x, t)` predicting noise
                                   per_image=True, **how)
     path = [-1, *reversed(as_timesteps(cell["S"], schedule, cell["spacing"]))]
     mse, interval = mean_and_interval(errors)
-    return dict(mse=mse, interval=interval, calls=sum(encode_numbers(path, schedule, **how)[1]) + cell["S"])
+    up = sum(step.evaluate for step in encode_steps(path, schedule, **how))
+    return dict(mse=mse, interval=interval, calls=up + cell["S"])
 
 # %% ../nbs/api/21_study.ipynb #785d9efb
 def who_and_what(model, # has `.card` with its digest
@@ -121,7 +123,7 @@ def solver_cells(model, # has `.card` with its digest
                  judge:ImageEval, # whose features
                  calls:tuple=(10,), # network calls an image
                  solvers:tuple=("ddim", "ab2", "heun", "dpmpp_2m"), # see `SOLVERS`
-                 spacings:tuple=("trailing",), # see `ALL_SPACINGS`
+                 spacings:tuple=("trailing",), # see `SPACINGS`
                  *, n:int=10_000, # images a row
                  eta:float=0., # 0 DDIM, 1 DDPM
                  seed:int=0 # of the images
@@ -129,8 +131,8 @@ def solver_cells(model, # has `.card` with its digest
     "List the settings of a table of scores by solver and number of network calls."
     who = who_and_what(model, judge, n)
     for name in solvers: pick_solver(name, eta)
-    for name in spacings: check_choice("spacing", name, ALL_SPACINGS)
-    return [dict(**who, solver=solver, spacing=spacing, eta=eta, S=(c + 1)//2 if solver == "heun" else c, seed=seed)
+    for name in spacings: check_choice("spacing", name, SPACINGS)
+    return [dict(**who, solver=solver, spacing=spacing, eta=eta, S=SOLVERS[solver].n_times(c), seed=seed)
             for c in calls for spacing in spacings for solver in solvers]
 
 SAMPLING = ("solver", "spacing", "eta", "seed", "variance", "clip", "labels", "guidance") # what `sample_images` is told
@@ -169,7 +171,7 @@ def measure_fid(model, # `model(x, t)` predicting noise
     tic = time.perf_counter()
     x = sample_cell(model, schedule, cell, progress)
     sampled = time.perf_counter() - tic
-    calls = 2*cell["S"] - 1 if cell["solver"] == "heun" else cell["S"]
+    calls = SOLVERS[cell["solver"]].evaluations(cell["S"])
     return dict(**score_images(judge, x), calls=calls, sample_seconds=round(sampled, 1))
 
 # %% ../nbs/api/21_study.ipynb #748600ae

@@ -32,8 +32,9 @@ from .guidance import label_info
 from .judges import DigitEval, PixelEval, read_as_asked
 from .ode import ode_sample
 from .pretrained import schedule_to_diffusers
-from .schedule import ALL_SPACINGS, NoiseSchedule
+from .schedule import SPACINGS, NoiseSchedule
 from .schedulers import DiffusersStyleDDIM, diffusers_sample
+from .steps import SOLVERS
 from .study import mean_and_interval, row_arithmetic, sample_cell, score_images, who_and_what
 
 # %% ../nbs/api/21a_tables.ipynb #9401b606
@@ -48,7 +49,7 @@ def eta_cells(model, # has `.card` with its digest
               seed:int=0 # of the images
              )->list[dict]:
     "List the settings of a table of scores by steps and dice (DDIM table 1), cheap columns first."
-    for spacing in spacings: check_choice("spacing", spacing, ALL_SPACINGS)
+    for spacing in spacings: check_choice("spacing", spacing, SPACINGS)
     for eta in etas: eta == "hat" or check_number("eta", eta, 0, 1)
     cells = []
     for S in sorted(check_int("S", S, 1) for S in sizes):
@@ -256,8 +257,8 @@ def measure_adaptive(model, # `model(x, t)` predicting noise
     elif way == "embedded": number, out = calibrate(partial(embedded_sample, model, x_T, schedule), budget, 1e-5, 4.)
     if number is not None: x_0, calls = out.x_0, out.calls.double().mean().item()
     else:
-        S = (budget + 1)//2 if way == "heun" else budget
-        x_0, calls = ode_sample(model, x_T, schedule, S, solver=way), float(2*S - 1 if way == "heun" else S)
+        S = SOLVERS[way].n_times(budget)
+        x_0, calls = ode_sample(model, x_T, schedule, S, solver=way), float(SOLVERS[way].evaluations(S))
     rmses = (x_0 - exact).double().square().flatten(1).mean(1).sqrt()
     mean, interval = mean_and_interval(rmses)
     return dict(rmse=mean, interval=interval, rmses=[round(v, 6) for v in rmses.tolist()], calls=calls, number=number)

@@ -83,7 +83,7 @@ OTHER = [
     (lambda o, x, s: add_noise(x, x[..., :2], 3, s), ValueError, "same shape"),
     (lambda o, x, s: sample(s, o, n=2), ValueError, "shape="),
     (lambda o, x, s: sample(s, o, n=0, shape=(1, 2, 2)), ValueError, "at least 1"),
-    (lambda o, x, s: sample_images(o, s, 4, n_steps=2000, shape=(1, 2, 2)), ValueError, "got 2000"),
+    (lambda o, x, s: sample_images(o, s, 4, timesteps=2000, shape=(1, 2, 2)), ValueError, "got 2000"),
     (lambda o, x, s: sample_images(o, s, 4, solver="rk45", shape=(1, 2, 2)), ValueError, "'ddim'"),
     (lambda o, x, s: sample_images(o, s, 4, batch_size=0, shape=(1, 2, 2)), ValueError, "at least 1"),
     (lambda o, x, s: load_pretrained("fashion"), ValueError, "'fashion_mnist'.*got 'fashion'"),

@@ -148,7 +148,7 @@ def test_models_without_weights_never_agree(schedule):
 @pytest.mark.parametrize("change", [False, True])
 def test_changed_weights_do_not_resume(change, folder, tmp_path):
     model, schedule = load_pretrained(str(folder))
-    how, calls = dict(n_steps=1, batch_size=2, progress=False), []
+    how, calls = dict(timesteps=1, batch_size=2, progress=False), []
     def cut(module, args):
         calls.append(1)
         if len(calls) == 2: raise RuntimeError("cut")

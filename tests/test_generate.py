@@ -19,20 +19,20 @@ def same(a, b): # up to one grey level on at most 0.2 % of the pixels
 
 
 def test_batch_size_does_not_matter(shipped):
-    how = dict(n_steps=20, seed=0, progress=False)
+    how = dict(timesteps=20, seed=0, progress=False)
     assert same(sample_images(*shipped, 100, batch_size=7, **how), sample_images(*shipped, 100, batch_size=64, **how))
 
 
 @pytest.mark.parametrize("eta", [0., 1.])
 def test_shards_make_the_same_images(shipped, eta):
-    how = dict(n_steps=4, eta=eta, seed=5, progress=False)
+    how = dict(timesteps=4, eta=eta, seed=5, progress=False)
     whole = sample_images(*shipped, 20, **how)
     parts = [sample_images(*shipped, n, start=start, **how) for start, n in [(0, 9), (9, 11)]]
     assert same(whole, torch.cat(parts))
 
 
 def test_seeds_differ_and_repeat(shipped):
-    how = dict(n_steps=2, progress=False)
+    how = dict(timesteps=2, progress=False)
     one = sample_images(*shipped, 4, seed=1, **how)
     assert torch.equal(one, sample_images(*shipped, 4, seed=1, **how))
     assert not torch.equal(one, sample_images(*shipped, 4, seed=2, **how))
@@ -57,9 +57,9 @@ def test_any_file_name_will_do(name, tmp_path, schedule):
     assert np.load(path)["arr_0"].shape == (3, 4, 4, 1) and [p.name for p in tmp_path.iterdir()] == [name]
 
 
-@pytest.mark.parametrize("bad", [dict(eta=9.), dict(clip="1"), dict(n_steps=0), dict(solver="ddpm", eta=0.5)])
+@pytest.mark.parametrize("bad", [dict(eta=9.), dict(clip="1"), dict(timesteps=0), dict(solver="ddpm", eta=0.5)])
 def test_bad_input_leaves_no_trace(bad, tmp_path, schedule):
-    how = dict(n_steps=2, shape=(1, 4, 4), progress=False) | bad
+    how = dict(timesteps=2, shape=(1, 4, 4), progress=False) | bad
     with pytest.raises(ValueError): sample_to_npz(tmp_path/"new"/"x.npz", GaussianOracle(schedule), schedule, 3, **how)
     assert not (tmp_path/"new").exists()
 

@@ -114,7 +114,7 @@ def test_one_label_per_image_and_any_batches(mixture, schedule):
 
 
 def test_sample_images_takes_it(two, schedule):
-    how = dict(n_steps=5, seed=0, batch_size=3, progress=False)
+    how = dict(timesteps=5, seed=0, batch_size=3, progress=False)
     images = sample_images(guided(two, 0, 2), schedule, 4, **how)
     assert torch.equal(images, sample_images(two.known(2), schedule, 4, shape=(1, 3, 3), **how))
     assert images.shape == (4, 3, 3, 1) and model_shape(guided(two, 0)) == (1, 3, 3)

@@ -75,7 +75,7 @@ def test_a_network_without_labels_refuses_them(tmp_path, capsys):
 
 @pytest.mark.parametrize("guidance", [0., 1., 2.5])
 def test_images_do_not_depend_on_batch_or_start(asked, guidance):
-    how = dict(n_steps=3, seed=4, guidance=guidance, progress=False)
+    how = dict(timesteps=3, seed=4, guidance=guidance, progress=False)
     whole = sample_images(asked, linear_schedule(50), 11, batch_size=11, **how).int()
     parts = torch.cat([sample_images(asked, linear_schedule(50), n, start=start, batch_size=3, **how)
                        for start, n in ((0, 5), (5, 6))]).int()
@@ -85,7 +85,7 @@ def test_images_do_not_depend_on_batch_or_start(asked, guidance):
 def test_labels_are_even_and_guidance_one_is_the_conditional_network(asked):
     labels = image_labels(asked, 0, 0, 40)
     assert labels.bincount().tolist() == [10]*4
-    schedule, how = linear_schedule(50), dict(n_steps=3, progress=False, precision="fp32")
+    schedule, how = linear_schedule(50), dict(timesteps=3, progress=False, precision="fp32")
     plain = sample_images(guided(asked, labels[:6]), schedule, 6, **how)
     assert torch.equal(plain, sample_images(asked, schedule, 6, batch_size=6, **how))
     nobody = sample_images(lambda x, t: asked(x, t).sample, schedule, 6, shape=(1, 16, 16), **how)
@@ -106,7 +106,7 @@ def test_a_cut_off_file_goes_on_with_its_labels(asked, tmp_path):
             self.left -= 1
             if self.left < 0: raise PowerCut
             return self.net(x, t, class_labels)
-    how = dict(n_steps=2, seed=3, batch_size=2, precision="fp32", progress=False)
+    how = dict(timesteps=2, seed=3, batch_size=2, precision="fp32", progress=False)
     model = Dying(asked).eval()
     with pytest.raises(PowerCut): sample_to_npz(tmp_path/"x.npz", model, linear_schedule(50), 7, **how)
     model.left = 1000
@@ -126,7 +126,7 @@ def test_labels_reach_a_file(asked, folder, tmp_path, line):
 
 def test_a_guided_model_is_split_into_batches_like_its_labels(asked):
     labels = [0, 3, "none", 1, 2, 0, 1]
-    how = dict(n_steps=2, progress=False, batch_size=3, precision="fp32")
+    how = dict(timesteps=2, progress=False, batch_size=3, precision="fp32")
     split = sample_images(guided(asked, labels, 2.), linear_schedule(50), 7, **how)
     assert torch.equal(split, sample_images(asked, linear_schedule(50), 7, labels=labels, guidance=2., **how))
     for wrong in (dict(labels="boot"), dict(guidance=3.)):

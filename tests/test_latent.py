@@ -4,11 +4,11 @@ import torch
 from diffusers import DDIMInverseScheduler
 
 from slowddim.ddim import ddim_sample
-from slowddim.ddpm import arrival, walk
-from slowddim.latent import across_steps, corner_grid, decode, encode, encode_numbers, encode_trajectory, interpolate
+from slowddim.latent import across_steps, corner_grid, decode, encode, encode_steps, encode_trajectory, interpolate
 from slowddim.latent import interpolate_images, reconstruct, reconstruction_error, slerp
 from slowddim.oracle import CallCounter, GaussianOracle, MixtureOracle
 from slowddim.schedule import SPACINGS, cosine_schedule, subsequence
+from slowddim.steps import arrival, run_steps
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def test_target_guess_is_diffusers_inverse_scheduler(schedule):
     x = x_0
     for t in theirs.timesteps: x = theirs.step(model(x, t.expand(len(x))), t, x).prev_sample
     path = [-1, *theirs.timesteps.tolist()]
-    ours = arrival(walk(model, x_0, encode_numbers(path, schedule, guess="target")[0]))
+    ours = arrival(run_steps(model, x_0, encode_steps(path, schedule, guess="target")))
     assert (ours - x).abs().max() < 2e-5 # their tables are float32
 
 

@@ -4,10 +4,10 @@ import math
 import pytest
 import torch
 
-from slowddim.ddim import ddim_numbers, ddim_sample
-from slowddim.ddpm import ddpm_numbers, ddpm_sample
+from slowddim.ddim import ddim_coefficients, ddim_sample
+from slowddim.ddpm import ddpm_coefficients, ddpm_sample
 from slowddim.oracle import CallCounter, GaussianOracle, MixtureOracle, gaussian_flow
-from slowddim.schedule import SPACINGS, cosine_schedule, linear_schedule, subsequence
+from slowddim.schedule import SPACINGS, as_timesteps, cosine_schedule, linear_schedule, subsequence
 
 MEAN, STD = 0.3, 0.25
 
@@ -30,9 +30,12 @@ def through_the_sampler(schedule, taus, eta, hat):
     oracle = GaussianOracle(schedule, MEAN, STD)
     m, v = 0., 1.
     for t, p in zip(taus, [*taus[1:], -1]):
-        step = ddim_numbers(t, p, schedule, eta, "hat" if hat else "posterior")
+        step = ddim_coefficients(t, p, schedule, eta, "hat" if hat else "posterior")
+        of_xt = step.of_x0/step.signal # eq. 12 in terms of x_t and eps
+        of_eps = step.of_eps - of_xt*step.noise
         e0, e1 = oracle(torch.tensor([[0.], [1.]], dtype=torch.float64), torch.full((2,), t)).flatten().tolist()
-        m, v = (step.a + step.b*(e1 - e0))*m + step.b*e0, (step.a + step.b*(e1 - e0))**2*v + step.c**2
+        gain = of_xt + of_eps*(e1 - e0)
+        m, v = gain*m + of_eps*e0, gain**2*v + step.sigma**2
     return m, v
 
 
@@ -42,7 +45,7 @@ def through_the_sampler(schedule, taus, eta, hat):
                          ids=["linear", "cosine", "source"])
 def test_mean_and_variance_follow_the_recursion(spacing, eta, hat, schedule):
     for S in (1, 2, 10, 50, 366, 1000):
-        taus = subsequence(1000, S, spacing)
+        taus = as_timesteps(S, schedule, spacing)
         exact, ours = recursion(schedule, taus, eta, hat), through_the_sampler(schedule, taus, eta, hat)
         assert abs(exact[0] - ours[0]) < 1e-9 and abs(exact[1] - ours[1]) < 1e-9, (S, exact, ours)
 
@@ -54,7 +57,7 @@ def test_the_loop_itself_follows_the_recursion(schedule):
     for spacing in SPACINGS:
         for S in (1, 10, 50):
             out = ddim_sample(GaussianOracle(schedule, MEAN, STD), x_T, schedule, S, spacing=spacing)
-            m, v = recursion(schedule, subsequence(1000, S, spacing), 0., False)
+            m, v = recursion(schedule, as_timesteps(S, schedule, spacing), 0., False)
             assert abs(out.mean().item() - m) < 1e-9 and abs(out.var(correction=0).item() - v) < 1e-9
 
 
@@ -84,8 +87,10 @@ def test_a_thousand_steps_land_on_the_flow(schedule):
 def test_eta_1_is_ddpm_number_by_number(schedule):
     for t in range(1000):
         for variance in ("posterior", "hat"):
-            a, b = ddim_numbers(t, t - 1, schedule, 1., variance), ddpm_numbers(t, t - 1, schedule, variance)
-            assert max(abs(u - w) for u, w in zip(a, b)) < 1e-10, t
+            ours = ddim_coefficients(t, t - 1, schedule, 1., variance)
+            bayes = ddpm_coefficients(t, t - 1, schedule, variance)
+            assert ours[:2] == bayes[:2] == (t, t - 1)
+            assert max(abs(u - w) for u, w in zip(ours[2:7], bayes[2:7])) < 1e-10, t
 
 
 def test_ddpm_sample_equals_ddim_at_eta_1(schedule, oracle, x_T):
@@ -96,9 +101,9 @@ def test_ddpm_sample_equals_ddim_at_eta_1(schedule, oracle, x_T):
 def test_sigma_never_exceeds_what_is_left(schedule):
     for spacing in SPACINGS:
         for S in (2, 10, 100, 1000):
-            taus = subsequence(1000, S, spacing)
+            taus = as_timesteps(S, schedule, spacing)
             for t, p in zip(taus, [*taus[1:], -1]):
-                full, hat = (ddim_numbers(t, p, schedule, 1., v).c for v in ("posterior", "hat"))
+                full, hat = (ddim_coefficients(t, p, schedule, 1., v).sigma for v in ("posterior", "hat"))
                 assert full**2 <= 1 - schedule.at(p) + 1e-15 and full <= hat < 1
                 assert p != -1 or hat == 0
 

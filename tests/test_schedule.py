@@ -7,7 +7,8 @@ import torch
 from diffusers import DDIMScheduler
 from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 
-from slowddim.schedule import SPACINGS, cosine_schedule, linear_schedule, scaled_linear_schedule, subsequence
+from slowddim.schedule import SPACINGS, as_timesteps, cosine_schedule, linear_schedule, scaled_linear_schedule
+from slowddim.schedule import subsequence
 
 
 @pytest.mark.parametrize("ours, theirs", [
@@ -46,5 +47,5 @@ def test_linspace_equals_numpy(S):
 def test_exact_length_everywhere(spacing):
     for T in (1, 2, 7, 50, 999):
         for S in range(1, T + 1) if T <= 50 else (1, 2, 30, 366, 998, 999):
-            taus = subsequence(T, S, spacing)
+            taus = as_timesteps(S, linear_schedule(T), spacing)
             assert len(taus) == S and sorted(set(taus), reverse=True) == taus and 0 <= taus[-1] <= taus[0] < T
