@@ -25,6 +25,7 @@ from slowddim.distances import frechet_distance, moments
 from slowddim.fid import ImageEval
 from slowddim.pretrained import load_pretrained
 from slowddim.schedule import linear_schedule
+from slowddim.steps import SOLVERS
 from slowddim.train import train
 from slowddim.unet import UNet, fashion_unet
 
@@ -258,11 +259,6 @@ def peak(plan:Plan, have:set): # yields rows
 
 # -- FID against seconds ---------------------------------------------------------------------------------------------
 
-def times_for(solver:str, evaluations:int)->int: # "heun" evaluates twice a time, but once at the last
-    "Say how many times a solver visits for (about) so many evaluations."
-    return (evaluations + 1)//2 if solver == "heun" else evaluations
-
-
 def fid(plan:Plan, have:set): # yields rows, cheap ones first, as many as the time allows
     "FID and seconds an image, for three solvers at 5, 10, 20 and 50 evaluations."
     n, extractor = plan.pick(2048, 8), ImageEval.fashion_mnist()
@@ -276,14 +272,14 @@ def fid(plan:Plan, have:set): # yields rows, cheap ones first, as many as the ti
             if not plan.quick and left < evaluations*per_evaluation:
                 say(f"    {name} {solver}, {evaluations} evaluations: left out, no time (--budget)")
                 continue
-            steps = times_for(solver, evaluations)
+            steps = SOLVERS[solver].n_times(evaluations)
             tic = time.perf_counter()
             images = peers.ours(model, schedule, n, steps, solver=solver)()
             spent = time.perf_counter() - tic
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore") # few images in a quick run
                 score = extractor.fid(images, n_boot=plan.rounds(30))
-            used = 2*steps - 1 if solver == "heun" else steps
+            used = SOLVERS[solver].evaluations(steps)
             left, per_evaluation = left - (time.perf_counter() - tic), spent/used
             say(f"    {name} {solver}, {used} evaluations: FID {float(score):.2f}, {spent:.1f} s")
             yield dict(key=[name, solver, evaluations], network=name, solver=solver, evaluations=used, n=n,
