@@ -1,4 +1,4 @@
-"The house keeps its rooms: import order, code points, and nothing that unpickles."
+"The architecture holds: import order, code points, and nothing that unpickles."
 import ast
 import re
 import subprocess
@@ -9,24 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 import nbformat
 import pytest
 
-# design: which rooms each room names as its nearest; what those stand on is open too
-ROOMS = dict(core="", weights="core", schedule="core", noising="schedule", oracle="noising", ddpm="noising",
-             ddim="ddpm", ode="ddim",
-             latent="ode", guidance="latent", data="core", viz="core", animate="viz", unet="noising",
-             fast="unet weights guidance",
-             pretrained="weights noising unet",
-             generate="latent pretrained fast", schedulers="ddim pretrained fast", optim="core",
-             train="data ddpm unet weights guidance",
-             classifier="data weights",
-             distances="core", fid="classifier distances", judges="fid", continuous="train generate",
-             presets="continuous", adaptive="train ode")
-for room in ("study", "tables", "commands", "studies", "cli", "all"): ROOMS[room] = " ".join(ROOMS)
-SAMPLERS = ("schedule", "noising", "oracle", "ddpm", "ddim", "ode", "latent", "guidance")
+SAMPLING = "2_sampling"
 
 
-def may_import(room): # nearest rooms, and whatever those may import
-    near = ROOMS[room].split()
-    return set(near).union(*map(may_import, near)) if near else set()
+def place_of(root): # module -> its folder, and the number of its notebook there
+    pages = {p.stem.split("_", 1)[1]: p for p in (root/"nbs"/"api").glob("*/*.ipynb")}
+    return {name: (p.parent.name, p.stem.split("_", 1)[0]) for name, p in pages.items()}
 
 
 def modules(root): return {p.stem: p for p in sorted((root/"slowddim").glob("*.py")) if not p.stem.startswith("_")}
@@ -40,27 +28,35 @@ def imported(tree): # every module named in an import anywhere in the file
             yield from [f"slowddim.{a.name}" for a in node.names] if module == "slowddim" else [module]
 
 
-def test_import_graph_keeps_the_order(root):
+def test_modules_import_what_comes_before_them(root):
+    "A module imports from folders of smaller number, and from smaller numbers in its own folder."
+    places = place_of(root)
     assert "slowddim.core" in set(imported(ast.parse(modules(root)["ddim"].read_text("utf-8"))))
-    for room, path in modules(root).items():
-        used = {m.split(".")[1] for m in imported(ast.parse(path.read_text("utf-8"))) if m.startswith("slowddim.")}
-        assert used <= may_import(room), f"{room} imports {sorted(used - may_import(room))}"
-
-
-def test_samplers_import_torch_and_lower_rooms_only(root):
-    for room in set(SAMPLERS) & set(modules(root)):
-        names = {m.split(".")[0] for m in imported(ast.parse(modules(root)[room].read_text("utf-8")))}
-        outside = names - {"slowddim", "torch"} - set(sys.stdlib_module_names)
-        assert not outside, f"{room} imports {outside}"
-
-
-def test_notebook_numbers_are_the_order_and_no_module_is_stale(root):
-    split = [re.fullmatch(r"(\d\d[a-z]?)_(\w+)", p.stem).groups() for p in (root/"nbs"/"api").glob("*.ipynb")]
-    numbered = {name: number for number, name in split} # a letter inserts: 17, 17b, 18
-    assert set(numbered) | {"all"} == set(modules(root)) and len(set(numbered.values())) == len(numbered)
-    assert sorted(numbered, key=numbered.get) == [r for r in ROOMS if r in numbered]
     for name, path in modules(root).items():
-        if name != "all": assert f"nbs/api/{numbered[name]}_{name}.ipynb" in path.read_text("utf-8")[:6000]
+        if name == "all": continue
+        used = {m.split(".")[1] for m in imported(ast.parse(path.read_text("utf-8"))) if m.startswith("slowddim.")}
+        against = {m for m in used if places[m] >= places[name]}
+        assert not against, f"{name} in {places[name]} imports {sorted(against)}"
+
+
+def test_samplers_import_torch_and_lower_modules_only(root):
+    for name, (folder, _) in place_of(root).items():
+        if folder != SAMPLING: continue
+        names = {m.split(".")[0] for m in imported(ast.parse(modules(root)[name].read_text("utf-8")))}
+        outside = names - {"slowddim", "torch", "fastcore"} - set(sys.stdlib_module_names)
+        assert not outside, f"{name} imports {outside}"
+
+
+def test_every_notebook_is_a_module_and_no_module_is_stale(root):
+    places = place_of(root)
+    assert set(places) | {"all"} == set(modules(root)) and len(set(places.values())) == len(places)
+    for folder in {folder for folder, _ in places.values()}:
+        numbers = sorted(number for own, number in places.values() if own == folder)
+        assert numbers == [f"{i:02d}" for i in range(1, len(numbers) + 1)], f"{folder}: {numbers}"
+    for name, path in modules(root).items():
+        if name == "all": continue
+        folder, number = places[name]
+        assert f"nbs/api/{folder}/{number}_{name}.ipynb" in path.read_text("utf-8")[:6000]
 
 
 def notebooks(root): return sorted((root/"nbs").rglob("*.ipynb"))

@@ -42,5 +42,5 @@ def test_all_evidence_exists(root):
 
 
 @pytest.mark.parametrize("where", ["tests/test_claims.py::test_nothing_like_this", "results/no.json", "README.md",
-                                   "nbs/api/06_ddim.ipynb#No such heading"])
+                                   "nbs/api/2_sampling/06_ddim.ipynb#No such heading"])
 def test_missing_evidence_is_noticed(root, where): assert problem(root, where)

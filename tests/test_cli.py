@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from slowddim.cli import main
-from slowddim.noising import AnglePredictor
+from slowddim.continuous import AnglePredictor
 from slowddim.pretrained import load_pretrained
 from slowddim.unet import UNet
 from slowddim.weights import read_json

@@ -12,7 +12,8 @@ from conftest import ROOT
 
 from slowddim.fast import model_fingerprint
 from slowddim.generate import sample_images, sample_to_npz
-from slowddim.noising import AnglePredictor, NoisePredictor
+from slowddim.continuous import AnglePredictor
+from slowddim.noising import NoisePredictor
 from slowddim.pretrained import copy_weights_, load_pretrained, save_pretrained
 from slowddim.schedule import cosine_schedule
 from slowddim.unet import UNet

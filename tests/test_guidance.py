@@ -13,7 +13,8 @@ from slowddim.ddim import ddim_sample
 from slowddim.generate import sample_images
 from slowddim.guidance import Guided, as_labels, guided, label_info, spread_labels
 from slowddim.latent import decode, encode
-from slowddim.noising import AnglePredictor, NoisePredictor, from_eps
+from slowddim.continuous import AnglePredictor
+from slowddim.noising import NoisePredictor, from_eps
 from slowddim.ode import log_likelihood
 from slowddim.oracle import CallCounter, GaussianOracle, MixtureOracle
 from slowddim.schedulers import DiffusersStyleDDIM, DiffusersStyleDDPM, diffusers_sample

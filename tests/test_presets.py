@@ -9,7 +9,7 @@ from slowddim import pretrained
 from slowddim.cli import main, make_parser, parse_args
 from slowddim.data import load_data
 from slowddim.generate import sample_images
-from slowddim.noising import AnglePredictor
+from slowddim.continuous import AnglePredictor
 from slowddim.presets import PRESETS, open_preset
 from slowddim.pretrained import card_prose, find_model, load_pretrained, save_pretrained
 from slowddim.train import train

@@ -79,7 +79,7 @@ def test_nothing_raw_is_left(pages):
 
 def test_math_is_mathml(root, pages):
     for path, source in [("lessons/sampling_is_an_ode.html", "lessons/05_sampling_is_an_ode.ipynb"),
-                         ("api/ddim.html", "api/06_ddim.ipynb")]:
+                         ("api/2_sampling/ddim.html", "api/2_sampling/06_ddim.ipynb")]:
         displayed = (root/"nbs"/source).read_text("utf-8").count("$$")//2
         assert pages[path].count('<math display="block"') == displayed > 0
 
@@ -88,7 +88,8 @@ def test_exported_names_have_entries(root, pages, tools):
     from search_index import read_page
     from test_docs import exported, modules
     for path in modules(root):
-        ids = read_page(pages[f"api/{path.stem}.html"]).ids
+        page = next(text for page, text in pages.items() if re.fullmatch(rf"api/\w+/{path.stem}\.html", page))
+        ids = read_page(page).ids
         assert not [n for n in exported(path) if n.lower() not in ids], f"{path.stem}: no entry"
 
 
@@ -105,7 +106,7 @@ def test_every_result_is_shown_with_its_command(root, pages):
 def test_search_finds_sigma(site):
     index = json.loads((site/"search.js").read_text("utf-8").removeprefix("window.searchIndex=").rstrip(";\n"))
     found = {e["href"] for e in index if "sigma" in (e["section"] + e["text"]).lower()}
-    assert "api/ddim.html#the-step" in found and "notation.html" in found
+    assert "api/2_sampling/ddim.html#the-step" in found and "notation.html" in found
     assert any(e["section"] == "ddim_step" for e in index)
 
 
@@ -224,7 +225,7 @@ def test_search_box(browser, served):
     assert "sigma" in browser.find_element("id", "found").text.lower()
     box.clear()
     box.send_keys("ddim_step\n")
-    until(lambda: browser.current_url.endswith("api/ddim.html#ddim_step"))
+    until(lambda: browser.current_url.endswith("api/2_sampling/ddim.html#ddim_step"))
 
 
 def test_an_animation_plays(browser, served):
@@ -253,7 +254,7 @@ def contrast(browser, selector): # of text with the page's background
 
 def test_both_themes(browser, served):
     resize(browser, 1400)
-    browser.get(served + "api/ddim.html")
+    browser.get(served + "api/2_sampling/ddim.html")
     grounds = {}
     for _ in range(2):
         theme = browser.execute_script("return document.documentElement.dataset.theme")

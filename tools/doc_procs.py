@@ -9,13 +9,13 @@ from fastcore.nbio import mk_cell
 from nbdev.config import get_config
 from nbdev.process import Processor
 
-ROOM = re.compile(r"`(?:nbs/)?(?:api/|lessons/)?(\d\d[a-z]?_\w+?)(?:\.ipynb)?`(?!\])") # a page by its file's name
+PAGE = re.compile(r"`(?:nbs/)?(?:api/\d_\w+/|lessons/)?(\d\d_\w+?)(?:\.ipynb)?`(?!\])") # a page by its file's name
 
 
 def pages()->dict: # name without ending -> path from the notebooks' folder
     "List the numbered pages."
     root = get_config().nbs_path
-    return {p.stem: p.relative_to(root) for p in sorted(root.glob("*/*.ipynb"))}
+    return {p.stem: p.relative_to(root) for p in sorted(root.glob("*/**/*.ipynb"))}
 
 
 def folder(nb)->Path: # from the notebooks' folder
@@ -62,7 +62,7 @@ class link_here(Processor):
         def here(m): return f"]({self.to(m[1])}{shown_at(m[1], m[2] or '')})"
         parts = re.split(r"(?ms)(^```.*?^```)", md)
         for i in range(0, len(parts), 2):
-            parts[i] = re.sub(rf"\]\({re.escape(self.site)}([^)#]*)(#[^)]*)?\)", here, ROOM.sub(page, parts[i]))
+            parts[i] = re.sub(rf"\]\({re.escape(self.site)}([^)#]*)(#[^)]*)?\)", here, PAGE.sub(page, parts[i]))
         return "".join(parts)
 
     def cell(self, cell):

@@ -1,4 +1,4 @@
-"Write nbs/sidebar.yml from the folders: lessons in order, the library by its rooms, then the pages to look things up."
+"Write nbs/sidebar.yml from the folders: lessons in order, the library, then the pages to look things up."
 from pathlib import Path
 
 import yaml
@@ -7,9 +7,6 @@ from nbformat import read
 ROOT = Path(__file__).parent.parent
 NBS = ROOT/"nbs"
 LAST = ["results", "engineers", "notation", "glossary", "bibliography", "changelog"]
-GROUPS = {"00": "Foundations", "02": "Schedules and samplers", "09": "Pictures in and out",
-          "12": "Networks and training", "17": "Scores", "19": "Variants",
-          "21": "Studies and commands"} # number of the group's first notebook
 
 
 def title(path:Path)->str: # of a notebook or a Quarto page
@@ -30,12 +27,10 @@ def page(name:str)->dict:
 
 
 def library()->list[dict]:
-    "Group the notebooks of the library."
-    groups = {name: [] for name in GROUPS.values()}
-    for path in sorted((NBS/"api").glob("*.ipynb")):
-        start = max(g for g in GROUPS if g <= path.name[:2])
-        groups[GROUPS[start]].append(entry(path))
-    return [dict(section=name, contents=found) for name, found in groups.items() if found]
+    "List the notebooks of the library, a section a folder."
+    folders = sorted(p for p in (NBS/"api").iterdir() if p.is_dir() and any(p.glob("*.ipynb")))
+    return [dict(section=folder.name.split("_", 1)[1].capitalize(),
+                 contents=[entry(path) for path in sorted(folder.glob("*.ipynb"))]) for folder in folders]
 
 
 def sidebar()->dict:
