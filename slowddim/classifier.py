@@ -24,8 +24,10 @@ from torch import Tensor, nn
 from .core import DATA_RANGE, check_choice, check_int, check_number, crop_images, progress_bar
 from .core import seeded_generator
 from .data import ImageSet, random_flips
-from .weights import CARD_FILE, Training, machine_facts, one_cycle
-from .weights import read_model_folder, save_model_folder, step_index, weights_dir
+from .files import CARD_FILE, machine_facts
+from .run import Training, one_cycle
+from .files import read_model_folder, save_model_folder, weights_dir
+from .run import step_index
 
 # %% ../nbs/api/6_evaluation/01_classifier.ipynb #e7e3cb55
 class Block(nn.Module):

@@ -128,7 +128,7 @@ def run_train(args:argparse.Namespace # parsed by `make_parser`
     from slowddim.optim import Muon
     from slowddim.pretrained import copy_weights_, save_pretrained
     from slowddim.train import train
-    from slowddim.weights import write_json
+    from slowddim.files import write_json
     model, schedule, data = _build(args)
     before = _images_before(args.init)
     out, origin = Path(args.out), dict(init=copy_weights_(model, args.init)) if args.init else {}
@@ -159,7 +159,7 @@ def run_fid(args:argparse.Namespace # parsed by `make_parser`
     "Score pictures against real Fashion-MNIST."
     from slowddim.data import load_pictures
     from slowddim.fid import ImageEval
-    from slowddim.weights import write_json
+    from slowddim.files import write_json
     x, tic = load_pictures(args.pictures, channels=1), time.perf_counter()
     judge = ImageEval.fashion_mnist(args.classifier, args.batch_size)
     features = judge.features(x, progress=not args.quiet)

@@ -19,6 +19,7 @@ import importlib.util
 import json
 import secrets
 import shutil
+import sys
 import sysconfig
 import time
 import types
@@ -28,14 +29,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from diffusers import UNet2DModel
-from diffusers.models.unets.unet_2d import UNet2DOutput
 from torch import nn
 
 from .core import PRECISIONS, check_choice, check_int, model_device, model_shape, pick_precision
 from .guidance import Guided, label_info
-from .unet import UNet
-from .weights import tensors_digest
+from .unet import UNet, UNetOutput
+from .files import tensors_digest
 
 # %% ../nbs/api/4_models/02_fast.ipynb #02867174
 COMPILE_FROM = 2e11 # evaluations of an image times parameters: below, a compilation costs more than it saves
@@ -86,7 +85,9 @@ def can_compile(device:torch.device # where the network is
 
 def _networks(model): # the networks inside a model, itself included
     if not isinstance(model, nn.Module): return []
-    return [m for m in model.modules() if isinstance(m, (UNet, UNet2DModel))]
+    theirs = sys.modules.get("diffusers.models.unets.unet_2d") # imported if the model holds one of those
+    kinds = (UNet, theirs.UNet2DModel) if theirs else UNet
+    return [m for m in model.modules() if isinstance(m, kinds)]
 
 # %% ../nbs/api/4_models/02_fast.ipynb #8f08e9f9
 def _in_batches(run, batch_size): # `run` for one batch size only -> for any
@@ -119,7 +120,7 @@ def _speed_up_diffusers_(net, how, batch_size, backend): # a `UNet2DModel`: all 
         t = torch.as_tensor(timestep, device=sample.device).expand(len(sample))
         labels = () if class_labels is None else (class_labels.expand(len(sample)),)
         out = answer(sample.to(dtype, memory_format=torch.channels_last), t, *labels).to(sample.dtype)
-        return UNet2DOutput(sample=out) if return_dict else (out,)
+        return UNetOutput(sample=out) if return_dict else (out,)
     net.forward = forward
 
 def model_fingerprint(model # any model

@@ -29,7 +29,7 @@ from .core import check_int, progress_bar, seeded_generator, to_unit
 from .data import ImageSet, load_data
 from .distances import FeatureStats, frechet_distance, kernel_distance, moments
 from .distances import precision_recall as share_of_each
-from .weights import load_tensors, save_tensors, weights_dir
+from .files import load_tensors, save_tensors, weights_dir
 
 # %% ../nbs/api/6_evaluation/03_fid.ipynb #fd9463e5
 class Score(float):

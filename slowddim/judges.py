@@ -22,7 +22,7 @@ from .core import check_int, check_number, to_unit
 from .data import ImageSet
 from .distances import moments
 from .fid import ImageEval, Score, as_pictures, reference_key
-from .weights import repository_dir
+from .files import repository_dir
 
 # %% ../nbs/api/6_evaluation/04_judges.ipynb #611c41f7
 class DigitEval:

@@ -11,18 +11,19 @@ Docs: https://slowddim.github.io/slowddim/api/4_models/unet.html.md"""
 
 # %% auto #0
 __all__ = ['NORMS', 'UPSAMPLINGS', 'timestep_embedding', 'RMSNorm', 'build_norm', 'ResBlock', 'zero_init_', 'attend', 'Attention',
-           'TransformerBlock', 'Downsample', 'Upsample', 'TransposedUpsample', 'Level', 'UNet', 'fashion_unet']
+           'TransformerBlock', 'Downsample', 'Upsample', 'TransposedUpsample', 'Level', 'UNet', 'UNetOutput',
+           'fashion_unet']
 
 # %% ../nbs/api/4_models/01_unet.ipynb #e059c6ff
 import math
+from dataclasses import dataclass
 from functools import partial
 
 import torch
 import torch.nn.functional as F
-from diffusers import UNet2DModel
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
-from diffusers.models.unets.unet_2d import UNet2DOutput
+from diffusers.utils import BaseOutput
 from fastcore.basics import patch
 from torch import Tensor, nn
 
@@ -286,6 +287,11 @@ class UNet(ModelMixin, ConfigMixin):
         return self.config.num_class_embeds
 
 # %% ../nbs/api/4_models/01_unet.ipynb #1d0369c4
+@dataclass
+class UNetOutput(BaseOutput):
+    "What the network returns, as `diffusers`' own do."
+    sample: Tensor # (B, C, H, W)
+
 @patch
 def embed(self:UNet,
           t:Tensor, # (B,) times, int or float
@@ -325,14 +331,15 @@ def forward(self:UNet,
     if class_labels is not None: class_labels = torch.as_tensor(class_labels, device=sample.device).expand(len(sample))
     out = self.answer(sample.to(self.stem.weight.dtype), self.embed(t, class_labels)).to(sample.dtype)
     if self.schedule is not None: out = to_eps(out, sample, t, self.schedule, self.prediction)
-    return UNet2DOutput(sample=out) if return_dict else (out,)
+    return UNetOutput(sample=out) if return_dict else (out,)
 
 # %% ../nbs/api/4_models/01_unet.ipynb #38a325d8
 def fashion_unet(in_channels:int=1, # 1 grey, 3 colour
                  sample_size=32, # height and width of the input: one number, or two
                  image_size=None # crop samples to this size, one number or two; None: no crop
-                )->UNet2DModel: # freshly initialised
+                )->nn.Module: # diffusers' `UNet2DModel`, freshly initialised
     "Build the source notebook's network: `diffusers`' `UNet2DModel` with 15,890,753 parameters for grey images."
+    from diffusers import UNet2DModel # a second of imports that our own network does not need
     unet = UNet2DModel(sample_size=sample_size, in_channels=in_channels, out_channels=in_channels,
                        block_out_channels=(32, 64, 128, 256), norm_num_groups=8)
     if image_size is not None:

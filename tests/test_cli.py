@@ -11,7 +11,7 @@ from slowddim.cli import main
 from slowddim.continuous import AnglePredictor
 from slowddim.pretrained import load_pretrained
 from slowddim.unet import UNet
-from slowddim.weights import read_json
+from slowddim.files import read_json
 
 COMMAND = Path(sys.executable).parent/"slowddim"
 

@@ -13,7 +13,7 @@ from slowddim.cli import main
 from slowddim.data import load_data
 from slowddim.distances import moments
 from slowddim.fid import REFERENCE_FILE, ImageEval, as_pictures, image_features, reference_key
-from slowddim.weights import load_tensors, read_json, weights_dir
+from slowddim.files import load_tensors, read_json, weights_dir
 
 FOLDER = weights_dir()/"fashion_mnist_classifier"
 
