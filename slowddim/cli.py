@@ -96,12 +96,12 @@ _BUILD = ("net", "widths", "n_blocks", "patch_size", "attention", "upsampling", 
           "unconditional", "schedule", "n_steps", "beta_max", "prediction", "continuous", "seed")
 
 def _build(args): # -> network, schedule and data
-    from slowddim.data import DATA_NAMES, load_data
+    from slowddim.data import DATA, load_data
     from slowddim.presets import PRESETS, build_model
     if args.data is None: raise ValueError(f"the preset {args.preset} needs --data, a folder of images")
-    if args.data in DATA_NAMES and args.size not in (None, PRESETS.get(args.preset, {}).get("size")):
+    if args.data in DATA and args.size not in (None, PRESETS.get(args.preset, {}).get("size")):
         raise ValueError(f"--size is for folders, {args.data} has its own")
-    size = None if args.data in DATA_NAMES else args.size
+    size = None if args.data in DATA else args.size
     data = load_data(args.data, classes=args.classes, size=size)
     return *build_model(data, **{k: getattr(args, k) for k in _BUILD}), data
 
@@ -157,10 +157,10 @@ def run_train(args:argparse.Namespace # parsed by `make_parser`
 def run_fid(args:argparse.Namespace # parsed by `make_parser`
            )->str: # what to tell the user
     "Score pictures against real Fashion-MNIST."
-    from slowddim.data import load_pictures
+    from slowddim.data import load_images
     from slowddim.fid import ImageEval
     from slowddim.files import write_json
-    x, tic = load_pictures(args.pictures, channels=1), time.perf_counter()
+    x, tic = load_images(args.pictures, channels=1), time.perf_counter()
     judge = ImageEval.fashion_mnist(args.classifier, args.batch_size)
     features = judge.features(x, progress=not args.quiet)
     scores = [judge.fid(features), judge.kid(features), *judge.precision_recall(features)]

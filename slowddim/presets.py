@@ -19,7 +19,7 @@ import torch
 
 from .continuous import fit_angle
 from .core import as_pair, check_choice, check_int
-from .data import DATA_NAMES, ImageSet, load_data
+from .data import DATA, ImageSet, load_data
 from .noising import NoisePredictor
 from .schedule import SCHEDULES
 from .unet import UNet, fashion_unet
@@ -111,8 +111,8 @@ def open_preset(name:str, # one of `PRESETS`
     data = options["data"] if data is None else data
     if data is None: raise ValueError(f"the preset {name!r} needs data: a folder of images")
     if not isinstance(data, ImageSet):
-        size = None if data in DATA_NAMES else options.get("size")
-        if data in DATA_NAMES and changes.get("size"): raise ValueError(f"size is for folders, {data} has its own")
+        size = None if data in DATA else options.get("size")
+        if data in DATA and changes.get("size"): raise ValueError(f"size is for folders, {data} has its own")
         data = load_data(data, classes=options.get("classes"), size=size)
     how = {_TRAINING[k]: v for k, v in options.items() if k in _TRAINING}
     rest = {k: v for k, v in options.items() if k not in (*_DATA, *_TRAINING)}

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from .core import autocast, check_choice, check_int, check_number, mix_seed, model_device
 from .core import model_output, model_shape, pick_precision, progress_bar, seeded_generator
-from .data import DATA_NAMES, ImageSet, load_data, random_flips, select_classes
+from .data import DATA, ImageSet, load_data, random_flips, select_classes
 from .ddpm import DDPM
 from .guidance import label_info
 from .noising import add_noise
@@ -204,7 +204,7 @@ def _check_labels(info, data): # do the labels that the model knows, if any, fit
 def _open_sets(model, data, n_test, classes): # -> training set, test set or None, padded size or None
     data = select_classes(data, classes) if isinstance(data, ImageSet) else load_data(data, classes=classes)
     sets = [data]
-    if n_test and data.name in DATA_NAMES and data.split == "train":
+    if n_test and data.name in DATA and data.split == "train":
         test = load_data(data.name, "test", path=data.path, classes=list(data.classes))
         pick = torch.randperm(len(test), generator=seeded_generator(0))[:n_test]
         test = replace(test, images=test.images[pick], labels=test.labels[pick])
