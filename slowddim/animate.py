@@ -116,7 +116,7 @@ class Film:
                             append_images=self.frames[1:], duration=durations)
         return _within(buffer.getvalue(), self.max_mb)
 
-    def save(self, path # a file name that ends in .gif, .apng, .png or .html
+    def save(self, path:str|Path # a file name that ends in .gif, .apng, .png or .html
             )->Path: # the file
         "Write the film; the ending decides the format."
         path = Path(path)

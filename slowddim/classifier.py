@@ -187,7 +187,7 @@ def train_classifier(model:nn.Module, # a classifier with `.config`; changed in 
                      shift:int=2, # move each image by up to this many pixels
                      flips:bool=True, # mirror half of the pictures
                      _strangers:bool=False, # also learn to believe nothing of pictures without a class
-                     checkpoint=None, # file to write after each epoch, and to resume from
+                     checkpoint:str|Path|None=None, # file to write after each epoch, and to resume from
                      seed:int=0, # of everything random
                      progress:bool=True # show a bar
                     )->dict: # the log: losses, accuracies, seconds, settings
@@ -220,7 +220,7 @@ def train_classifier(model:nn.Module, # a classifier with `.config`; changed in 
 CLASSIFIER_FILE = "classifier.safetensors"
 
 def save_classifier(model:nn.Module, # trained, with `.config`
-                    folder, # where to write
+                    folder:str|Path, # where to write
                     card:dict|None=None # what a reader should know
                    )->dict: # the card, with digest and size added
     "Write a classifier's folder, in half precision; the card comes last."
@@ -229,7 +229,7 @@ def save_classifier(model:nn.Module, # trained, with `.config`
 # %% ../nbs/api/6_evaluation/01_classifier.ipynb #2b290536
 _CLASSIFIERS = {"residual": Classifier, "plain": PlainClassifier} # by `kind` in a folder's config.json
 
-def load_classifier(folder=None # written by `save_classifier`; None: the shipped Fashion-MNIST classifier
+def load_classifier(folder:str|Path|None=None # written by `save_classifier`; None: the shipped Fashion-MNIST classifier
                    )->nn.Module: # float32, in evaluation mode; has `.card` and `.digest`
     "Open a classifier; a `ValueError` if its file is not the one its card describes."
     folder = weights_dir()/"fashion_mnist_classifier" if folder is None else Path(folder)

@@ -12,7 +12,7 @@ Docs: https://slowddim.github.io/slowddim/api/2_sampling/continuous.html.md"""
 __all__ = ['AnglePredictor', 'angle_loss', 'fit_angle']
 
 # %% ../nbs/api/2_sampling/10_continuous.ipynb #f16506ff
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 from fastcore.basics import patch
@@ -27,7 +27,7 @@ from .schedule import angle_rates, angle_schedule
 # %% ../nbs/api/2_sampling/10_continuous.ipynb #18a0a854
 class AnglePredictor(Interpreter):
     "A network of unit-variance images and their noise variance, as one of pixels and steps (Keras' DDIM)."
-    def __init__(self, net, # `net(x, v)`: x of mean 0 and std 1, v = 1000 times the noise variance (B,)
+    def __init__(self, net:Callable, # `net(x, v)`: x of mean 0 and std 1, v = 1000 times the noise variance (B,)
                  n_steps:int=1000, # T of the table that samplers use
                  min_signal:float=0.02, # signal rate at time 1
                  max_signal:float=0.95, # signal rate at time 0
@@ -108,11 +108,11 @@ def generate(self:AnglePredictor,
     return self.denormalize(self.reverse_diffusion(noise, diffusion_steps, progress))
 
 # %% ../nbs/api/2_sampling/10_continuous.ipynb #c634ac60
-def angle_loss(model, # an `AnglePredictor`
+def angle_loss(model:Callable, # an `AnglePredictor`
                x_0:Tensor, # clean images (B, C, H, W) in pixels
                eps:Tensor, # standard normal noise, same shape
                u:Tensor, # (B,) times in [0, 1]
-               schedule=None, # not used: the model has its own
+               schedule:object=None, # not used: the model has its own
                *, of:str="noise", # "noise" | "image", of unit variance
                norm:str="l1" # "l1" | "l2"
               )->Tensor: # scalar
@@ -127,7 +127,7 @@ def angle_loss(model, # an `AnglePredictor`
     return error.abs().mean() if norm == "l1" else error.square().mean()
 
 # %% ../nbs/api/2_sampling/10_continuous.ipynb #10283244
-def fit_angle(net, # `net(x, v)`, e.g. a `UNet`
+def fit_angle(net:Callable, # `net(x, v)`, e.g. a `UNet`
               batches:Iterable[Tensor], # all training images (B, C, H, W), padded as in training
               **kwargs # as in `AnglePredictor`
              )->AnglePredictor:

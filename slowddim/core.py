@@ -29,7 +29,7 @@ from tqdm import tqdm
 
 # %% ../nbs/api/1_core/01_core.ipynb #5903654c
 def check_choice(name:str, # argument name, for the message
-                 value, # what the caller passed
+                 value:object, # what the caller passed
                  known:Iterable[str] # accepted names
                 )->str: # `value`, unchanged
     "Return `value` if it is one of `known`, else raise a `ValueError` that lists them."
@@ -60,7 +60,7 @@ class Registry(dict):
         return register
 
     def pick(self,
-             value, # a name, or an entry itself
+             value:object, # a name, or an entry itself
              name:str|None=None # argument name, for the message; None: the kind
             ): # the entry
         "Return the entry with this name; an entry of one's own passes."
@@ -71,7 +71,7 @@ class Registry(dict):
 
 # %% ../nbs/api/1_core/01_core.ipynb #ba04302a
 def check_int(name:str, # argument name, for the message
-              value, # an int, NumPy integer or 0-d integer tensor
+              value:object, # an int, NumPy integer or 0-d integer tensor
               lo:int|None=None, # smallest accepted value
               hi:int|None=None # largest accepted value
              )->int: # a Python int
@@ -88,7 +88,7 @@ def check_int(name:str, # argument name, for the message
 
 # %% ../nbs/api/1_core/01_core.ipynb #ec9c3bd0
 def check_number(name:str, # argument name, for the message
-                 value, # an int or float
+                 value:object, # an int or float
                  lo:float|None=None, # smallest accepted value
                  hi:float|None=None # largest accepted value
                 )->float: # a finite Python float
@@ -102,7 +102,7 @@ def check_number(name:str, # argument name, for the message
     return value
 
 # %% ../nbs/api/1_core/01_core.ipynb #e7383881
-def check_clip(clip # None, a positive number, or (lo, hi)
+def check_clip(clip:float|tuple # None, a positive number, or (lo, hi)
               )->tuple|None: # (lo, hi)
     "Turn `clip` into a range; a single number c means (-c, c)."
     if clip is None: return None
@@ -113,7 +113,7 @@ def check_clip(clip # None, a positive number, or (lo, hi)
     return float(lo), float(hi)
 
 # %% ../nbs/api/1_core/01_core.ipynb #244c0902
-def check_images(x, # what the caller passed
+def check_images(x:object, # what the caller passed
                  name:str="x_T" # argument name, for the message
                 )->Tensor: # `x`, unchanged
     "Return `x` if it is a finite floating-point batch `(B, ...)`, else raise `TypeError` or `ValueError`."
@@ -186,7 +186,7 @@ def image_generators(seed:int, # seed of the whole run
     return [torch.Generator().manual_seed(_image_seed(seed, i)) for i in range(start, start + n)]
 
 # %% ../nbs/api/1_core/01_core.ipynb #e82e4cd0
-def check_generator(generator, # what the caller passed
+def check_generator(generator:torch.Generator|list, # what the caller passed
                     n:int # images in the batch
                    ): # `generator`, unchanged
     "Return `generator` if it is None, a `torch.Generator`, or a list of `n` of them."
@@ -200,7 +200,7 @@ def check_generator(generator, # what the caller passed
 # %% ../nbs/api/1_core/01_core.ipynb #bdf4af0f
 def randn(shape:tuple, # (B, ...)
           *, generator:torch.Generator|list|None=None, # one for the batch, or a list of B; None: torch's global one
-          device=None, # where the result goes; None: CPU
+          device:str|torch.device|None=None, # where the result goes; None: CPU
           dtype:torch.dtype=torch.float32 # of the result
          )->Tensor: # standard normal, `shape`
     "Draw standard normal noise; with a list of generators image `i` depends on generator `i` alone."
@@ -224,7 +224,7 @@ def to_pixels(x:Tensor # float in [-1, 1], any shape; values outside are clamped
     return x.float().add(1).mul_(127.5).round_().clamp_(0, 255).to(torch.uint8)
 
 # %% ../nbs/api/1_core/01_core.ipynb #84a9020d
-def as_pair(size # one number, or (height, width)
+def as_pair(size:int|tuple # one number, or (height, width)
            )->tuple[int, int]: # height and width
     "Return height and width; one number stands for both."
     pair = tuple(size) if isinstance(size, (tuple, list)) else (size, size)
@@ -232,7 +232,7 @@ def as_pair(size # one number, or (height, width)
     return tuple(check_int("size", s, 1) for s in pair)
 
 def pad_images(x:Tensor, # (..., H, W)
-               size, # wanted height and width: one number, or two
+               size:int|tuple, # wanted height and width: one number, or two
                value:float=-1. # background
               )->Tensor: # (..., height, width)
     "Centre images on a larger background."
@@ -244,7 +244,7 @@ def pad_images(x:Tensor, # (..., H, W)
 
 # %% ../nbs/api/1_core/01_core.ipynb #6d86c733
 def crop_images(x:Tensor, # (..., H, W)
-                size # wanted height and width: one number, or two; None: leave as is
+                size:int|tuple # wanted height and width: one number, or two; None: leave as is
                )->Tensor: # (..., height, width)
     "Cut the centre out again; the inverse of `pad_images`."
     if size is None: return x
@@ -255,7 +255,7 @@ def crop_images(x:Tensor, # (..., H, W)
     return x[..., top:top + height, left:left + width]
 
 # %% ../nbs/api/1_core/01_core.ipynb #92691f29
-def model_output(out, # tensor or object with `.sample`
+def model_output(out:object, # tensor or object with `.sample`
                  like:Tensor # the model's input
                 )->Tensor: # same shape as `like`
     "Unwrap what a model returned; `ValueError` if its shape differs from its input's."
@@ -266,7 +266,7 @@ def model_output(out, # tensor or object with `.sample`
     return out
 
 # %% ../nbs/api/1_core/01_core.ipynb #0ee5a4e1
-def model_shape(model, # any model
+def model_shape(model:Callable, # any model
                 shape:tuple|None=None # (C, H, W); None: ask `model.config`
                )->tuple: # (C, H, W)
     "Return the shape of one input image, from `shape` or the model's own configuration."
@@ -280,14 +280,14 @@ def model_shape(model, # any model
     return tuple(check_int("shape", s, 1) for s in shape)
 
 # %% ../nbs/api/1_core/01_core.ipynb #aad369cb
-def model_device(model # any model
+def model_device(model:Callable # any model
                 )->torch.device:
     "Return the device of the model's first parameter; the CPU if it has none."
     p = next(model.parameters(), None) if hasattr(model, "parameters") else None
     return torch.device("cpu") if p is None else p.device
 
 # %% ../nbs/api/1_core/01_core.ipynb #003944b7
-def default_device(device=None # a device, its name, or None
+def default_device(device:str|torch.device|None=None # a device, its name, or None
                   )->torch.device:
     "Return `device`, or the best one here: CUDA, then Apple's MPS, then the CPU."
     if device is not None:
@@ -318,7 +318,7 @@ def autocast(precision:str, # one of `PRECISIONS`
 # %% ../nbs/api/1_core/01_core.ipynb #3eef680a
 _GREEK = {"βmin": "beta_min", "βmax": "beta_max", "η": "eta"}
 
-def accept_greek(f): # a function with ASCII keyword arguments
+def accept_greek(f:Callable): # a function with ASCII keyword arguments
     "Let `f` take `βmin`, `βmax` and `η` as other spellings of `beta_min`, `beta_max` and `eta`."
     @functools.wraps(f)
     def wrapper(*args, **kwargs):
@@ -330,7 +330,7 @@ def accept_greek(f): # a function with ASCII keyword arguments
     return wrapper
 
 # %% ../nbs/api/1_core/01_core.ipynb #01617959
-def progress_bar(items, # what to walk through
+def progress_bar(items:object, # what to walk through
                  show:bool=True, # False: no bar
                  **kwargs # passed to `tqdm`: `total`, `desc`, `unit`
                 ): # an iterable over `items`

@@ -48,8 +48,8 @@ class ImageSet:
         return f"ImageSet({self.name!r}, {self.split}: {size})"
 
     def batch(self,
-              index, # integer tensor, slice or list of image numbers
-              size=None # pad to this size, one number or two, with background; None: as they are
+              index:list|slice|Tensor, # integer tensor, slice or list of image numbers
+              size:int|tuple|None=None # pad to this size, one number or two, with background; None: as they are
              )->Tensor: # float32 (B, C, height, width) in [-1, 1]
         "Return images as the network sees them: bytes scaled to [-1, 1], padded, never resized."
         x = to_unit(self.images[index])
@@ -103,7 +103,7 @@ def _digits(split, path=None): # scikit-learn's scans: the last 297 are the test
 
 # %% ../nbs/api/3_images/01_data.ipynb #362234d8
 def find_data(name:str, # "fashion_mnist", "mnist" or "cifar10"
-              path=None # a folder that `datasets.load_dataset` opens
+              path:str|Path|None=None # a folder that `datasets.load_dataset` opens
              )->str: # a folder, or a hub id
     "Say where a data set would be opened from."
     check_choice("data set", name, [k for k, source in DATA.items() if source.hub_id])
@@ -155,7 +155,7 @@ def _headers(files): # -> sizes that occur, are all of them grey? Nothing is dec
             modes.add(picture.mode)
     return sorted(sizes), modes <= {"1", "L", "LA"}
 
-def load_folder(folder, # holds images, or one sub-folder of images per class
+def load_folder(folder:str|Path, # holds images, or one sub-folder of images per class
                 size:int|None=None, # scale and centre-crop to this many pixels
                 channels:int|None=None # 1: grey, 3: colour; None: grey if all the images are
                )->ImageSet:
@@ -182,7 +182,7 @@ def load_folder(folder, # holds images, or one sub-folder of images per class
     return ImageSet(folder.name, "train", images, torch.tensor([classes.index(o) for o in owners]), classes)
 
 # %% ../nbs/api/3_images/01_data.ipynb #56ed76c3
-def load_images(path, # an .npz with `arr_0`, or a folder of images
+def load_images(path:str|Path, # an .npz with `arr_0`, or a folder of images
                 channels:int=1 # of a folder's images: 1 grey, 3 colour
                )->Tensor: # uint8, as the file has it, or (N, C, H, W)
     "Open images that someone made; nothing is unpickled."
@@ -194,7 +194,7 @@ def load_images(path, # an .npz with `arr_0`, or a folder of images
         return torch.from_numpy(file["arr_0"])
 
 # %% ../nbs/api/3_images/01_data.ipynb #1f95ebe4
-def as_images(x, # float (N, C, H, W) in [-1, 1]; uint8, also channels last or (N, H, W) if grey; or a path
+def as_images(x:Tensor|str|Path, # float (N, C, H, W) in [-1, 1]; uint8, also (N, H, W, C), (N, H, W); or a path
               shape:tuple, # (C, H, W) that they must have
               *, margin:int=0, # accept images padded by this much in height and width, too
               dark:bool=False, # refuse images without background, -1: the grey sets have one
@@ -223,7 +223,7 @@ def as_images(x, # float (N, C, H, W) in [-1, 1]; uint8, also channels last or (
 # %% ../nbs/api/3_images/01_data.ipynb #c2aea0cc
 def load_data(name:str="fashion_mnist", # one of `DATA`, or a folder of images
               split:str="train", # "train" or "test"
-              *, path=None, # where to look instead of $SLOWDDIM_DATA and the hub
+              *, path:str|Path|None=None, # where to look instead of $SLOWDDIM_DATA and the hub
               classes:list[str]|None=None, # names of the classes to keep; None: all
               size:int|None=None, # of a folder's images: scale and crop to this
               channels:int=3 # of a folder's images: 1 grey, 3 colour

@@ -16,7 +16,7 @@ __all__ = ['ddim_coefficients', 'ddim_step', 'thirds', 'evaluated_steps', 'plan_
 
 # %% ../nbs/api/2_sampling/06_ddim.ipynb #7ea7ab64
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from fastcore.meta import delegates
@@ -72,7 +72,7 @@ def ddim_step(x_t:Tensor, # noisy images (B, C, H, W) at time `t`
               eta:float=0., # 0 DDIM (deterministic), 1 DDPM
               variance:str="posterior", # "posterior" (eq. 16, scaled by eta) | "hat" (eta is ignored)
               noise:Tensor|None=None, # fresh noise, same shape
-              generator=None # or where to draw it from; a list has one per image
+              generator:torch.Generator|list|None=None # or where to draw it from; a list has one per image
              )->StepOutput: # `x_prev` and `x_0`, device and dtype of `x_t`
     "Move from time `t` to `t_prev` (DDIM eq. 12, sigma from eq. 16)."
     schedule = as_schedule(schedule)
@@ -95,7 +95,7 @@ def thirds(t:int # visited time
     return t % 3 != 0 and t >= 50
 
 # %% ../nbs/api/2_sampling/06_ddim.ipynb #0e3efffb
-def evaluated_steps(skip_steps, # None, times, a slice, a function of the time, or "thirds"
+def evaluated_steps(skip_steps:str|list|slice|Callable, # None, times, a slice, a function of the time, or "thirds"
                     taus:list[int] # the visited times
                    )->list[bool]: # for each visited time: is the network evaluated?
     "Turn any form of `skip_steps` into one yes or no per visited time."
@@ -116,11 +116,11 @@ def evaluated_steps(skip_steps, # None, times, a slice, a function of the time, 
 
 # %% ../nbs/api/2_sampling/06_ddim.ipynb #01bdabf9
 def plan_steps(schedule:NoiseSchedule, # or an object with `.schedule`
-               timesteps, # how many times to visit, or an explicit descending list
+               timesteps:int|list, # how many times to visit, or an explicit descending list
                *, eta:float=0., # 0 DDIM (deterministic), 1 DDPM
                variance:str="posterior", # "posterior" | "hat"
                spacing:str="trailing", # of the times, when `timesteps` is a number, see `as_timesteps`
-               skip_steps=None, # where to use the last predicted noise again, see `evaluated_steps`
+               skip_steps:str|list|slice|Callable|None=None, # where not to evaluate, see `evaluated_steps`
                prediction:str="eps" # what the network predicts, one of `PREDICTIONS`
               )->list[Step]:
     "Check a run's settings and compute its coefficients, once and in float64."
@@ -136,16 +136,16 @@ def plan_steps(schedule:NoiseSchedule, # or an object with `.schedule`
 
 # %% ../nbs/api/2_sampling/06_ddim.ipynb #748044f9
 @accept_greek
-def ddim_trajectory(model, # `model(x, t)`, t int64 (B,): predicted noise
+def ddim_trajectory(model:Callable, # `model(x, t)`, t int64 (B,): predicted noise
                     x_T:Tensor, # standard normal start (B, C, H, W)
                     schedule:NoiseSchedule, # or an object with `.schedule`
-                    timesteps=50, # how many times to visit, or an explicit descending list
+                    timesteps:int|list=50, # how many times to visit, or an explicit descending list
                     *, eta:float=0., # 0 DDIM (deterministic), 1 DDPM
                     variance:str="posterior", # "posterior" (eq. 16, scaled by eta) | "hat" (eta is ignored)
                     spacing:str="trailing", # of the times, when `timesteps` is a number
-                    skip_steps=None, # where to use the last noise again, see `evaluated_steps`
-                    clip=None, # None, c for (-c, c), or (lo, hi): range of the predicted x_0
-                    generator=None, # for fresh noise: one, a list with one per image, or None for torch's global one
+                    skip_steps:str|list|slice|Callable|None=None, # where not to evaluate, see `evaluated_steps`
+                    clip:float|tuple|None=None, # None, c for (-c, c), or (lo, hi): range of the predicted x_0
+                    generator:torch.Generator|list|None=None, # for fresh noise: one, or one per image; None: torch's
                     progress:bool=False # show a bar
                    )->Iterator[State]: # states with .t .t_prev .x_t .x_prev .x_0 .eps .evaluated
     "Go down a sub-sequence of times and yield every state (DDIM eq. 12)."
@@ -156,10 +156,10 @@ def ddim_trajectory(model, # `model(x, t)`, t int64 (B,): predicted noise
 # %% ../nbs/api/2_sampling/06_ddim.ipynb #fa9dc7ce
 @accept_greek
 @delegates(ddim_trajectory)
-def ddim_sample(model, # `model(x, t)`, t int64 (B,): predicted noise
+def ddim_sample(model:Callable, # `model(x, t)`, t int64 (B,): predicted noise
                 x_T:Tensor, # standard normal start (B, C, H, W)
                 schedule:NoiseSchedule, # or an object with `.schedule`
-                timesteps=50, # how many times to visit, or an explicit descending list
+                timesteps:int|list=50, # how many times to visit, or an explicit descending list
                 **kwargs # as in `ddim_trajectory`
                )->Tensor: # x_0, device and dtype of `x_T`; costs one network evaluation per evaluated time
     "Sample along a sub-sequence of times (DDIM eq. 12)."
@@ -174,14 +174,14 @@ def _ddpm(path, i, schedule): return [ddim_coefficients(path[i], path[i + 1], sc
 
 # %% ../nbs/api/2_sampling/06_ddim.ipynb #d5f186d3
 @torch.no_grad()
-def sample(ddpm, # `DDPM()` or any schedule
-           model, # `model(x, t)` predicting noise
+def sample(ddpm:object, # `DDPM()` or any schedule
+           model:Callable, # `model(x, t)` predicting noise
            n:int=16, # number of images
-           device=None, # of the images; None: the model's own
+           device:str|torch.device|None=None, # of the images; None: the model's own
            return_all:bool=False, # also return the trajectory
            *, shape:tuple|None=None, # (C, H, W); None: from `model.config`
            seed:int|None=None, # None: different images every time
-           skip_steps="thirds", # where to use the last noise again, see `evaluated_steps`
+           skip_steps:str|list|slice|Callable="thirds", # where not to evaluate, see `evaluated_steps`
            variance:str="hat", # "hat": the source's sqrt(beta) | "posterior"
            every:int=1, # with `return_all`: keep one state in `every`, and the last
            progress:bool=True # show a bar

@@ -12,6 +12,9 @@ Docs: https://slowddim.github.io/slowddim/api/2_sampling/ddpm.html.md"""
 __all__ = ['VARIANCES', 'DDPM', 'step_variance', 'ddpm_coefficients', 'ddpm_step', 'ddpm_sample']
 
 # %% ../nbs/api/2_sampling/05_ddpm.ipynb #e5a8cb27
+from collections.abc import Callable
+
+import torch
 from torch import Tensor
 
 from .core import accept_greek, check_choice, check_clip, check_generator, check_images, check_int
@@ -73,7 +76,7 @@ def ddpm_step(x_t:Tensor, # noisy images (B, C, H, W) at time `t`
               t_prev:int|None=None, # next time, t_prev < t; None: t - 1
               variance:str="posterior", # one of `VARIANCES`
               noise:Tensor|None=None, # fresh noise, same shape
-              generator=None # or where to draw it from
+              generator:torch.Generator|list|None=None # or where to draw it from
              )->StepOutput: # `x_prev` and `x_0`, device and dtype of `x_t`
     "Move from `t` to `t_prev` by the ancestral step (DDPM eq. 7 and algorithm 2)."
     schedule = as_schedule(schedule)
@@ -85,12 +88,12 @@ def ddpm_step(x_t:Tensor, # noisy images (B, C, H, W) at time `t`
     return StepOutput(*move(eps, x_t, step, noise=fresh_noise(x_t, step.sigma, noise, generator))[:2])
 
 # %% ../nbs/api/2_sampling/05_ddpm.ipynb #12fedfd8
-def ddpm_sample(model, # `model(x, t)` predicting noise
+def ddpm_sample(model:Callable, # `model(x, t)` predicting noise
                 x_T:Tensor, # standard normal start (B, C, H, W)
                 schedule:NoiseSchedule, # or an object with `.schedule`
                 *, variance:str="posterior", # one of `VARIANCES`
-                clip=None, # None, c for (-c, c), or (lo, hi): range of the predicted x_0
-                generator=None, # one, or a list with one per image
+                clip:float|tuple|None=None, # None, c for (-c, c), or (lo, hi): range of the predicted x_0
+                generator:torch.Generator|list|None=None, # one, or a list with one per image
                 progress:bool=False # show a bar
                )->Tensor: # x_0, device and dtype of `x_T`; T network evaluations
     "Sample by visiting all T times (DDPM algorithm 2)."

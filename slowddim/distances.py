@@ -76,7 +76,7 @@ class FeatureStats:
 
 # %% ../nbs/api/6_evaluation/02_distances.ipynb #3e129c9c
 def moments(x:Tensor, # points (n, d)
-            weights=None # (n,) how often each counts; None: once
+            weights:Tensor|None=None # (n,) how often each counts; None: once
            )->tuple[Tensor, Tensor]: # mean (d,) and covariance (d, d), float64
     "Mean and covariance of weighted points, with the sum of the weights minus 1 below."
     x = x.double()

@@ -23,6 +23,7 @@ import sysconfig
 import time
 import types
 import weakref
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -51,9 +52,9 @@ class Arithmetic(NamedTuple):
 ARITHMETICS = {str(how): how for how in (Arithmetic(), Arithmetic("bf16"), Arithmetic(compiled=True),
                                          Arithmetic("bf16", compiled=True))} # by the name that a result gives
 
-def pick_arithmetic(model, # any model
-                    precision="auto", # "auto" | "fp32" | "bf16", or an `Arithmetic`, which is settled already
-                    compile="auto", # "auto" | True | False
+def pick_arithmetic(model:Callable, # any model
+                    precision:str|Arithmetic="auto", # "auto" | "fp32" | "bf16"; an `Arithmetic` is settled already
+                    compile:bool|str="auto", # "auto" | True | False
                     evaluations:int=0 # of one image, in the whole run
                    )->Arithmetic:
     "Settle how a network computes: by what the machine is built for, and by how long the run is."
@@ -122,7 +123,7 @@ def _speed_up_diffusers_(net, how, batch_size, backend): # a `UNet2DModel`: all 
         return UNetOutput(sample=out) if return_dict else (out,)
     net.forward = forward
 
-def model_fingerprint(model # any model
+def model_fingerprint(model:Callable # any model
                      )->str: # of its weights and settings as they are now; without weights, something new every time
     "Tell models apart by what decides their predictions."
     weights = model.state_dict() if hasattr(model, "state_dict") else {}
@@ -136,7 +137,7 @@ def model_fingerprint(model # any model
 
 _copies = weakref.WeakKeyDictionary() # model -> {(how, batch size): (its fingerprint, copy)}
 
-def fast_copy(model, # a `UNet` or `UNet2DModel`, or a model around one
+def fast_copy(model:Callable, # a `UNet` or `UNet2DModel`, or a model around one
               how:Arithmetic, # from `pick_arithmetic`
               batch_size:int=64, # images per evaluation, if it is compiled
               backend:str="inductor" # of `torch.compile`
@@ -160,7 +161,7 @@ _PROBE_FROM = 20_000 # evaluations of an image: below, a probe is not worth its 
 _probed = {} # what has been tried -> the best size
 
 @torch.inference_mode()
-def pick_batch_size(model, # `model(x, t)`, a fast copy or not
+def pick_batch_size(model:Callable, # `model(x, t)`, a fast copy or not
                     shape:tuple|None=None, # (C, H, W) of its input; None: from its configuration
                     evaluations:int=0, # of one image, in the whole run
                     sizes:tuple=(32, 64, 128) # to try; on a GPU eight times as many

@@ -138,7 +138,7 @@ class ImageEval:
 
     @classmethod
     def fashion_mnist(cls,
-                      fp=None, # a classifier's folder; None: the shipped one
+                      fp:str|Path|None=None, # a classifier's folder; None: the shipped one
                       bs:int=512 # pictures at a time
                      )->"ImageEval":
         "Open a Fashion-MNIST classifier and the reference made with it; nothing is downloaded for the shipped one."

@@ -31,7 +31,7 @@ from .core import check_int
 
 # %% ../nbs/api/1_core/02_files.ipynb #64821b08
 @contextmanager
-def atomic_path(path # the file to write
+def atomic_path(path:str|Path # the file to write
                ): # yields a temporary path beside it
     "Write to the yielded path; it becomes `path` if the block succeeds and vanishes if it fails."
     path = Path(path)
@@ -45,7 +45,7 @@ def atomic_path(path # the file to write
     finally: Path(tmp).unlink(missing_ok=True)
 
 # %% ../nbs/api/1_core/02_files.ipynb #6438be72
-def write_json(path, # file to write
+def write_json(path:str|Path, # file to write
                data:dict # anything JSON can hold
               )->Path:
     "Write `data` as readable JSON, atomically."
@@ -53,7 +53,7 @@ def write_json(path, # file to write
     return Path(path)
 
 # %% ../nbs/api/1_core/02_files.ipynb #5b2529d7
-def read_json(path # file to read
+def read_json(path:str|Path # file to read
              )->dict:
     "Read a JSON file; a `ValueError` names the file if it is not JSON."
     try: return json.loads(Path(path).read_text(encoding="utf-8"))
@@ -68,7 +68,7 @@ def _sort_facts(path): # in the header of a safetensors file, where their order 
         f.seek(8)
         f.write(json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode().ljust(n))
 
-def save_tensors(path, # file to write, `.safetensors`
+def save_tensors(path:str|Path, # file to write, `.safetensors`
                  tensors:dict[str, Tensor], # named tensors, any dtype
                  facts:dict|None=None # anything JSON can hold
                 )->Path:
@@ -80,7 +80,7 @@ def save_tensors(path, # file to write, `.safetensors`
     return Path(path)
 
 # %% ../nbs/api/1_core/02_files.ipynb #47ca28ec
-def load_tensors(path # file written by `save_tensors`, or any safetensors file
+def load_tensors(path:str|Path # file written by `save_tensors`, or any safetensors file
                 )->tuple[dict[str, Tensor], dict]: # tensors on the CPU, facts
     "Read a safetensors file and the facts in its header; nothing in it can run."
     path = Path(path)
@@ -137,12 +137,12 @@ def repository_dir()->Path: # `models`; an installed package has none
     return Path(__file__).parent.parent/"models"
 
 # %% ../nbs/api/1_core/02_files.ipynb #93c4cf10
-def save_model_folder(folder, # where to write
+def save_model_folder(folder:str|Path, # where to write
                       tensors:dict[str, Tensor], # the network's state
                       config:dict, # how to build the network
                       schedule:dict|None, # how to build its noise schedule; None: it has none
                       card:dict, # what a reader should know
-                      dtype=None, # cast floating-point tensors, e.g. `torch.float16`
+                      dtype:torch.dtype|None=None, # cast floating-point tensors, e.g. `torch.float16`
                       file:str=MODEL_FILE # name of the weights
                      )->dict: # the card, with the digest of the stored tensors and the size added
     "Write a model folder; the card comes last, so a folder with a card is complete."
@@ -156,7 +156,7 @@ def save_model_folder(folder, # where to write
     write_json(folder/CARD_FILE, card)
     return card
 
-def read_model_folder(folder, # where to read
+def read_model_folder(folder:str|Path, # where to read
                       file:str=MODEL_FILE, # name of the weights
                       what:str="model folder" # for the message
                      )->tuple[dict, dict, dict]: # tensors, config, card; the card is empty if there is none

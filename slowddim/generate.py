@@ -14,7 +14,7 @@ __all__ = ['DEFAULT_SOLVER', 'to_images', 'pick_solver', 'solver_trajectory', 'i
            'sample_images', 'sample_to_npz']
 
 # %% ../nbs/api/4_models/05_generate.ipynb #3e096996
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +26,7 @@ from .core import DATA_RANGE, as_pair, check_choice, check_clip, check_int, chec
 from .core import image_generators, model_device, model_shape, progress_bar, randn, to_pixels
 from .ddim import ddim_trajectory, plan_steps
 from .ddpm import VARIANCES
-from .fast import fast_copy, model_fingerprint, pick_arithmetic, pick_batch_size
+from .fast import Arithmetic, fast_copy, model_fingerprint, pick_arithmetic, pick_batch_size
 from .guidance import Guided, as_labels, count_branches, guided, label_info, spread_labels
 from .ode import ode_trajectory
 from .schedule import NoiseSchedule, as_schedule, as_timesteps
@@ -35,7 +35,7 @@ from .files import atomic_path, read_json, write_json
 
 # %% ../nbs/api/4_models/05_generate.ipynb #931d5136
 def to_images(x_0:Tensor, # (N, C, H, W) in [-1, 1]
-              model=None # its `config.image_size` says what to crop to
+              model:Callable|None=None # its `config.image_size` says what to crop to
              )->Tensor: # uint8 (N, H', W', C) on the CPU
     "Crop and turn samples into bytes, channels last."
     size = getattr(getattr(model, "config", None), "image_size", None)
@@ -44,7 +44,7 @@ def to_images(x_0:Tensor, # (N, C, H, W) in [-1, 1]
 # %% ../nbs/api/4_models/05_generate.ipynb #6d7ddb02
 DEFAULT_SOLVER = "dpmpp_2m"
 
-def pick_solver(solver=None, # one of `SOLVERS`, or a `Solver`; None: `DEFAULT_SOLVER`, or "ddim" where noise is added
+def pick_solver(solver:str|Solver|None=None, # one of `SOLVERS`; None: `DEFAULT_SOLVER`, "ddim" where noise is added
                 eta:float=0., # 0 DDIM, 1 DDPM
                 variance:str="posterior" # "posterior" | "hat"
                )->tuple[Solver, float]: # the solver and its eta
@@ -61,16 +61,16 @@ def pick_solver(solver=None, # one of `SOLVERS`, or a `Solver`; None: `DEFAULT_S
     return solver, solver.eta
 
 # %% ../nbs/api/4_models/05_generate.ipynb #78466532
-def solver_trajectory(model, # `model(x, t)` predicting noise
+def solver_trajectory(model:Callable, # `model(x, t)` predicting noise
                       x_T:Tensor, # standard normal start (B, C, H, W)
                       schedule:NoiseSchedule, # or an object with `.schedule`
-                      timesteps=20, # how many times to visit, or an explicit descending list
-                      *, solver=None, # one of `SOLVERS` or a `Solver`, see `pick_solver`
+                      timesteps:int|list=20, # how many times to visit, or an explicit descending list
+                      *, solver:str|Solver|None=None, # one of `SOLVERS` or a `Solver`, see `pick_solver`
                       eta:float=0., # 0 DDIM, 1 DDPM
                       variance:str="posterior", # "posterior" | "hat"
                       spacing:str="trailing", # of the times, when `timesteps` is a number, see `as_timesteps`
-                      clip=None, # range of the predicted x_0, see `ddim_sample`
-                      generator=None, # for fresh noise: one, or a list with one per image
+                      clip:float|tuple|None=None, # range of the predicted x_0, see `ddim_sample`
+                      generator:torch.Generator|list|None=None, # for fresh noise: one, or a list with one per image
                       progress:bool=False # show a bar
                      )->Iterator[State]: # one a step
     "Sample with any solver and yield every state."
@@ -80,11 +80,11 @@ def solver_trajectory(model, # `model(x, t)` predicting noise
     return ddim_trajectory(model, x_T, schedule, timesteps, eta=eta, variance=variance, generator=generator, **how)
 
 # %% ../nbs/api/4_models/05_generate.ipynb #635ffd4f
-def image_labels(model, # any model
+def image_labels(model:Callable, # any model
                  seed:int, # seed of the whole run
                  start:int, # number of the first image
                  n:int, # how many images
-                 labels=None # names or numbers, one or one per image, see `as_labels`; None: all labels, evenly
+                 labels:str|int|list|Tensor|None=None # one or one per image, see `as_labels`; None: all, evenly
                 )->Tensor|None: # int64 (n,); None: the model knows no labels
     "Say which label each image of a run is asked for."
     info = label_info(model)
@@ -94,8 +94,8 @@ def image_labels(model, # any model
     if labels is not None: return as_labels(labels, model, n)
     return torch.tensor(info.numbers)[spread_labels(seed, start, n, info.n_labels)]
 
-def ask_for(model, # any model
-            labels, # int64 (n,) from `image_labels`, or None
+def ask_for(model:Callable, # any model
+            labels:str|int|list|Tensor, # int64 (n,) from `image_labels`, or None
             guidance:float=1. # 0 ignores the labels, 1 obeys them, above: exaggerates them
            ): # `model(x, t)`, with its labels fixed; the model itself if it knows none
     "Fix the labels of a batch, see `guided`; guidance without labels is refused."
@@ -130,23 +130,23 @@ def _told_by(model, kwargs): # labels and scale of a guided model; others beside
         raise ValueError("this model is guided already: give labels and guidance with the network inside, `.net`")
     return dict(labels=model.labels, guidance=model.scale)
 
-def iter_images(model, # `model(x, t)` predicting noise; one that knows labels is called `model(x, t, class_labels=...)`
+def iter_images(model:Callable, # `model(x, t)` predicting noise, or `model(x, t, class_labels=...)`
                 schedule:NoiseSchedule, # or an object with `.schedule`
                 n:int, # number of images
-                timesteps=20, # how many times to visit, or an explicit descending list
+                timesteps:int|list=20, # how many times to visit, or an explicit descending list
                 *, shape:tuple|None=None, # (C, H, W) of the network's input; None: from `model.config`
-                solver=None, # one of `SOLVERS` or a `Solver`, see `pick_solver`
+                solver:str|Solver|None=None, # one of `SOLVERS` or a `Solver`, see `pick_solver`
                 eta:float=0., # 0 DDIM, 1 DDPM
                 variance:str="posterior", # "posterior" | "hat"
                 spacing:str="trailing", # of the times, when `timesteps` is a number, see `as_timesteps`
-                clip=DATA_RANGE, # range of the predicted x_0, see `ddim_sample`; None: no clipping
-                labels=None, # names or numbers, one or one per image; None: all labels evenly, see `image_labels`
+                clip:float|tuple=DATA_RANGE, # range of the predicted x_0, see `ddim_sample`; None: no clipping
+                labels:str|int|list|Tensor|None=None, # names or numbers, see `image_labels`; None: all labels, evenly
                 guidance:float=1., # 0 ignores the labels, 1 obeys them, above: exaggerates them, see `guided`
                 seed:int=0, # image i depends on (seed, i) alone
                 start:int=0, # number of the first image
                 batch_size:int|None=None, # images per evaluation; None: 64, on a GPU 512, or probed for a long run
-                precision="auto", # of the network: "auto", "fp32" (as it is), "bf16", or an `Arithmetic`
-                compile="auto" # merge its layers with `torch.compile`? "auto": if the run is long enough to pay
+                precision:str|Arithmetic="auto", # of the network: "auto", "fp32" (as it is), "bf16", or an `Arithmetic`
+                compile:bool|str="auto" # by `torch.compile`? "auto": if the run is long enough to pay
                )->Iterator[tuple[int, Tensor]]: # number of the first image, uint8 (B, H, W, C)
     "Check everything, then yield images `start` to `start+n-1` a batch at a time."
     if isinstance(model, Guided):
@@ -170,10 +170,10 @@ def iter_images(model, # `model(x, t)` predicting noise; one that knows labels i
 
 # %% ../nbs/api/4_models/05_generate.ipynb #f20c56f2
 @delegates(iter_images)
-def sample_images(model, # `model(x, t)` predicting noise, or `model(x, t, class_labels=...)`
+def sample_images(model:Callable, # `model(x, t)` predicting noise, or `model(x, t, class_labels=...)`
                   schedule:NoiseSchedule, # or an object with `.schedule`
                   n:int, # number of images
-                  timesteps=20, # how many times to visit, or an explicit descending list
+                  timesteps:int|list=20, # how many times to visit, or an explicit descending list
                   *, progress:bool=True, # show a bar
                   **kwargs # as in `iter_images`
                  )->Tensor: # uint8 (N, H, W, C)
@@ -198,11 +198,11 @@ def _open_part(part, shape, settings): # -> array on disk, images already done
 
 # %% ../nbs/api/4_models/05_generate.ipynb #7c8a2eb5
 @delegates(iter_images)
-def sample_to_npz(path, # file to write, .npz
-                  model, # `model(x, t)` predicting noise
+def sample_to_npz(path:str|Path, # file to write, .npz
+                  model:Callable, # `model(x, t)` predicting noise
                   schedule:NoiseSchedule, # or an object with `.schedule`
                   n:int, # number of images
-                  timesteps=20, # how many times to visit, or an explicit descending list
+                  timesteps:int|list=20, # how many times to visit, or an explicit descending list
                   *, seed:int=0, # image i depends on (seed, i) alone
                   start:int=0, # number of the first image
                   shape:tuple|None=None, # (C, H, W) of the network's input; None: from `model.config`

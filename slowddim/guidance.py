@@ -13,6 +13,7 @@ Docs: https://slowddim.github.io/slowddim/api/2_sampling/guidance.html.md"""
 __all__ = ['LabelInfo', 'label_info', 'as_labels', 'spread_labels', 'count_branches', 'Guided', 'guided']
 
 # %% ../nbs/api/2_sampling/09_guidance.ipynb #fc74872f
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -41,7 +42,7 @@ class LabelInfo(NamedTuple):
         return f"[{first}, {last}]" + (f" without {self.null}" if gap else "")
 
 # %% ../nbs/api/2_sampling/09_guidance.ipynb #0df2617d
-def label_info(model # a network, also inside a `NoisePredictor` or an `AnglePredictor`
+def label_info(model:Callable # a network, also inside a `NoisePredictor` or an `AnglePredictor`
               )->LabelInfo|None: # None: it knows no labels
     "Read from a model's configuration which labels it knows; `ValueError` if its names do not fit."
     config = getattr(model, "config", None)
@@ -85,8 +86,8 @@ def _named(name, info): # the number of the label with this name
     raise ValueError(f"label {name!r} may be any of {candidates}: say more of its name")
 
 # %% ../nbs/api/2_sampling/09_guidance.ipynb #35afa1ae
-def as_labels(labels, # a name, a number or None (no label), or a list, array or tensor of them
-              model, # the network that knows the labels
+def as_labels(labels:str|int|list|Tensor, # a name, a number or None (no label), or a list, array or tensor of them
+              model:Callable, # the network that knows the labels
               n:int|None=None # how many images; None: as many as `labels`
              )->Tensor: # int64 (n,), on the CPU
     "Turn names and numbers into what a network receives; a single label counts for every image."
@@ -138,7 +139,7 @@ def count_branches(scale:float # guidance scale
 class Guided(Interpreter):
     "A conditional network whose labels and guidance scale are fixed; made by `guided`."
     def __init__(self,
-                 net, # `net(x, t, class_labels=...)`
+                 net:Callable, # `net(x, t, class_labels=...)`
                  labels:Tensor, # int64, one for any batch or one per image
                  null:int|None, # the null label; needed unless `scale` is 1
                  scale:float # guidance scale
@@ -161,7 +162,7 @@ class Guided(Interpreter):
 
     def forward(self,
                 x:Tensor, # noisy images (B, C, H, W)
-                t # time, a number or (B,)
+                t:int|Tensor # time, a number or (B,)
                )->Tensor: # guided prediction, shape of `x`
         "Predict without the label, with it, or both in one batch (Ho and Salimans, 2022, eq. 6)."
         t = _per_image("t", torch.as_tensor(t, device=x.device), len(x))
@@ -174,8 +175,8 @@ class Guided(Interpreter):
         return eps_null + self.scale*(eps_label - eps_null)
 
 # %% ../nbs/api/2_sampling/09_guidance.ipynb #7bc406b9
-def guided(model, # `model(x, t, class_labels=...)`: a conditional network or a `MixtureOracle`
-           labels, # names or numbers: one, or one per image, see `as_labels`
+def guided(model:Callable, # `model(x, t, class_labels=...)`: a conditional network or a `MixtureOracle`
+           labels:str|int|list|Tensor, # names or numbers: one, or one per image, see `as_labels`
            scale:float=1. # 0 or more: 0 unconditional, 1 the plain conditional network
           )->Guided: # `model(x, t)`, for every sampler; one evaluation of B images a time, or one of 2B
     "Fix the labels of a conditional network and guide it towards them (Ho and Salimans, 2022, eq. 6)."

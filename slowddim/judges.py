@@ -12,6 +12,7 @@ Docs: https://slowddim.github.io/slowddim/api/6_evaluation/judges.html.md"""
 __all__ = ['DigitEval', 'PixelEval', 'wilson_interval', 'read_as_asked']
 
 # %% ../nbs/api/6_evaluation/04_judges.ipynb #89140fab
+from pathlib import Path
 import math
 
 import torch
@@ -34,7 +35,7 @@ class DigitEval:
 
     @classmethod
     def mnist(cls,
-              folder=None, # a classifier's folder; None: one that a clone of the repository has
+              folder:str|Path|None=None, # a classifier's folder; None: one that a clone of the repository has
               plain:bool=False # of those, the one that was never shown anything but digits
              )->"DigitEval":
         "Open a classifier of MNIST (made by `python tools/train_classifier.py --data mnist`, or `mnist_plain`)."

@@ -14,7 +14,7 @@ __all__ = ['GUESSES', 'encode_steps', 'encode_trajectory', 'encode', 'decode', '
            'reconstruction_error', 'slerp', 'interpolate', 'interpolate_images', 'corner_grid', 'across_steps']
 
 # %% ../nbs/api/2_sampling/08_latent.ipynb #8c184a9e
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from fastcore.meta import delegates
@@ -24,7 +24,7 @@ from .core import check_choice, check_images, check_int, check_same_shape, crop_
 from .ddim import ddim_coefficients, ddim_sample
 from .ode import correction, ode_sample
 from .schedule import NoiseSchedule, as_schedule, as_timesteps
-from .steps import State, Step, arrival, run_steps
+from .steps import Solver, State, Step, arrival, run_steps
 
 # %% ../nbs/api/2_sampling/08_latent.ipynb #99af0304
 GUESSES = ("paper", "target", "last")
@@ -48,10 +48,10 @@ def encode_steps(path:list[int], # from -1 up, rising
     return steps
 
 # %% ../nbs/api/2_sampling/08_latent.ipynb #59be8de6
-def encode_trajectory(model, # `model(x, t)`, t int64 (B,): predicted noise
+def encode_trajectory(model:Callable, # `model(x, t)`, t int64 (B,): predicted noise
                       x_0:Tensor, # images (B, C, H, W)
                       schedule:NoiseSchedule, # or an object with `.schedule`
-                      timesteps=50, # how many times to visit, or an explicit descending list
+                      timesteps:int|list=50, # how many times to visit, or an explicit descending list
                       *, refine:int=0, # corrections a step, each one more network evaluation
                       guess:str="paper", # one of `GUESSES`
                       spacing:str="trailing", # of the times, when `timesteps` is a number
@@ -65,33 +65,33 @@ def encode_trajectory(model, # `model(x, t)`, t int64 (B,): predicted noise
 
 # %% ../nbs/api/2_sampling/08_latent.ipynb #5c41228e
 @delegates(encode_trajectory)
-def encode(model, # `model(x, t)`, t int64 (B,): predicted noise
+def encode(model:Callable, # `model(x, t)`, t int64 (B,): predicted noise
            x_0:Tensor, # images (B, C, H, W)
            schedule:NoiseSchedule, # or an object with `.schedule`
-           timesteps=50, # how many times to visit, or an explicit descending list
+           timesteps:int|list=50, # how many times to visit, or an explicit descending list
            **kwargs # as in `encode_trajectory`
           )->Tensor: # x_T (B, C, H, W) at the highest time; S*(1 + refine) evaluations, S*refine + 1 with guess "last"
     "Find the noise that decodes to these images (DDIM section 5.4)."
     return arrival(encode_trajectory(model, x_0, schedule, timesteps, **kwargs))
 
 # %% ../nbs/api/2_sampling/08_latent.ipynb #9a2813e0
-def decode(model, # `model(x, t)`, t int64 (B,): predicted noise
+def decode(model:Callable, # `model(x, t)`, t int64 (B,): predicted noise
            x_T:Tensor, # codes (B, C, H, W)
            schedule:NoiseSchedule, # or an object with `.schedule`
-           timesteps=50, # how many times to visit, or an explicit descending list
-           *, solver="ddim", # one of `ode_solvers()`; "ddim" is the one that `encode` inverts
+           timesteps:int|list=50, # how many times to visit, or an explicit descending list
+           *, solver:str|Solver="ddim", # one of `ode_solvers()`; "ddim" is the one that `encode` inverts
            spacing:str="trailing", # of the times, when `timesteps` is a number
-           clip=None, # None, c for (-c, c), or (lo, hi): range of the predicted x_0
+           clip:float|tuple|None=None, # None, c for (-c, c), or (lo, hi): range of the predicted x_0
            progress:bool=False # show a bar
           )->Tensor: # x_0, device and dtype of `x_T`
     "Turn codes into images: sampling without dice (DDIM eq. 14; the default solver is eq. 12 at eta 0)."
     return ode_sample(model, x_T, schedule, timesteps, solver=solver, spacing=spacing, clip=clip, progress=progress)
 
 # %% ../nbs/api/2_sampling/08_latent.ipynb #3025256d
-def reconstruct(model, # `model(x, t)`, t int64 (B,): predicted noise
+def reconstruct(model:Callable, # `model(x, t)`, t int64 (B,): predicted noise
                 x_0:Tensor, # images (B, C, H, W)
                 schedule:NoiseSchedule, # or an object with `.schedule`
-                timesteps=50, # how many times to visit, or an explicit descending list
+                timesteps:int|list=50, # how many times to visit, or an explicit descending list
                 *, refine:int=0, # corrections a step
                 guess:str="paper", # one of `GUESSES`
                 spacing:str="trailing" # of the times, when `timesteps` is a number
@@ -109,10 +109,10 @@ def pixel_errors(x:Tensor, # images (B, C, H, W) in [-1, 1]
     return ((y.double() - x.double())/2).square().flatten(1).mean(1)
 
 # %% ../nbs/api/2_sampling/08_latent.ipynb #c4a29f20
-def reconstruction_error(model, # `model(x, t)`, t int64 (B,): predicted noise
+def reconstruction_error(model:Callable, # `model(x, t)`, t int64 (B,): predicted noise
                          x_0:Tensor, # images (N, C, H, W) in [-1, 1]
                          schedule:NoiseSchedule, # or an object with `.schedule`
-                         timesteps=50, # how many times to visit, or an explicit descending list
+                         timesteps:int|list=50, # how many times to visit, or an explicit descending list
                          *, refine:int=0, # corrections a step
                          guess:str="paper", # one of `GUESSES`
                          spacing:str="trailing", # of the times, when `timesteps` is a number
@@ -143,7 +143,7 @@ def _directions(a, b): # unit vectors (B, D) of a, and across it towards b; the 
 
 def slerp(a:Tensor, # codes (B, C, H, W)
           b:Tensor, # codes, same shape
-          w # float, or tensor (B,) of one weight per image, in [0, 1]
+          w:float|Tensor # float, or tensor (B,) of one weight per image, in [0, 1]
          )->Tensor: # codes (B, C, H, W), dtype of `a`; computed in float64
     "Walk along great circles, image by image; lengths go from |a| to |b| evenly (DDIM section 5.3)."
     check_same_shape(check_images(a, "a"), check_images(b, "b"), "a and b")
@@ -168,12 +168,12 @@ def interpolate(a:Tensor, # codes (B, C, H, W)
     return torch.stack([slerp(a, b, i/(n - 1)) for i in range(n)])
 
 # %% ../nbs/api/2_sampling/08_latent.ipynb #cfd47dbb
-def interpolate_images(model, # `model(x, t)`, t int64 (B,): predicted noise
+def interpolate_images(model:Callable, # `model(x, t)`, t int64 (B,): predicted noise
                        x_a:Tensor, # images (B, C, H, W)
                        x_b:Tensor, # images, same shape
                        schedule:NoiseSchedule, # or an object with `.schedule`
                        n:int=9, # how many, both ends included
-                       timesteps=50, # how many times to visit, or an explicit descending list
+                       timesteps:int|list=50, # how many times to visit, or an explicit descending list
                        *, refine:int=1, # corrections a step of the encoding
                        guess:str="last", # one of `GUESSES`
                        progress:bool=False # show a bar
@@ -196,13 +196,13 @@ def corner_grid(corners:Tensor, # four codes (4, C, H, W): top left, top right, 
     return interpolate(edges[:, 0], edges[:, 1], n_rows).flatten(0, 1)
 
 # %% ../nbs/api/2_sampling/08_latent.ipynb #10409c49
-def across_steps(model, # `model(x, t)`, t int64 (B,): predicted noise
+def across_steps(model:Callable, # `model(x, t)`, t int64 (B,): predicted noise
                  x_T:Tensor, # codes (B, C, H, W)
                  schedule:NoiseSchedule, # or an object with `.schedule`
-                 sizes=(10, 20, 50, 100), # numbers of steps
+                 sizes:tuple=(10, 20, 50, 100), # numbers of steps
                  *, eta:float=0., # 0: same curve; above: dice, for comparison
                  seed:int=0, # of the dice: entry i of `sizes` throws with seed + i
-                 clip=None # None, c for (-c, c), or (lo, hi): range of the predicted x_0
+                 clip:float|tuple|None=None # None, c for (-c, c), or (lo, hi): range of the predicted x_0
                 )->list[Tensor]: # images (B, C, H, W), one batch per entry of `sizes`
     "Decode the same codes with different numbers of steps (DDIM section 5.2)."
     return [ddim_sample(model, x_T, schedule, S, eta=eta, clip=clip,

@@ -29,7 +29,7 @@ def _column(v, like): # numbers per image -> broadcastable, in the images' dtype
                          f"{len(like)}")
     return append_dims(v, like.ndim).to(like.device, like.dtype)
 
-def rates(t, # int, or integer tensor (B,); -1 is the clean image
+def rates(t:int|Tensor, # int, or integer tensor (B,); -1 is the clean image
           schedule:NoiseSchedule, # or an object with `.schedule`
           like:Tensor # the images they will multiply
          ): # (signal, noise): floats, or tensors (B, 1, ..., 1)
@@ -40,7 +40,7 @@ def rates(t, # int, or integer tensor (B,); -1 is the clean image
 # %% ../nbs/api/2_sampling/02_noising.ipynb #b0210240
 def add_noise(x_0:Tensor, # clean images (B, C, H, W)
               eps:Tensor, # standard normal noise, same shape
-              t, # int, or integer tensor (B,), in [-1, T-1]
+              t:int|Tensor, # int, or integer tensor (B,), in [-1, T-1]
               schedule:NoiseSchedule # or an object with `.schedule`
              )->Tensor: # x_t, device and dtype of `x_0`
     "Mix images with noise at time `t` (DDIM eq. 4)."
@@ -85,7 +85,7 @@ def check_signal(prediction:Prediction, # an entry of `PREDICTIONS`
 # %% ../nbs/api/2_sampling/02_noising.ipynb #94987372
 def predict_x0(x_t:Tensor, # noisy images (B, C, H, W)
                eps:Tensor, # the noise in them, same shape
-               t, # int, or integer tensor (B,)
+               t:int|Tensor, # int, or integer tensor (B,)
                schedule:NoiseSchedule # or an object with `.schedule`
               )->Tensor: # x_0, device and dtype of `x_t`
     "Recover the clean image from a noisy one and its noise (DDIM eq. 9)."
@@ -97,7 +97,7 @@ def predict_x0(x_t:Tensor, # noisy images (B, C, H, W)
 # %% ../nbs/api/2_sampling/02_noising.ipynb #b40a7fe7
 def predict_eps(x_t:Tensor, # noisy images (B, C, H, W)
                 x_0:Tensor, # clean images, same shape
-                t, # int, or integer tensor (B,), in [0, T-1]
+                t:int|Tensor, # int, or integer tensor (B,), in [0, T-1]
                 schedule:NoiseSchedule # or an object with `.schedule`
                )->Tensor: # eps, device and dtype of `x_t`
     "Recover the noise from a noisy image and its clean version (DDIM eq. 4 solved for eps)."
@@ -110,7 +110,7 @@ def predict_eps(x_t:Tensor, # noisy images (B, C, H, W)
 # %% ../nbs/api/2_sampling/02_noising.ipynb #bef3d59d
 def velocity(x_0:Tensor, # clean images (B, C, H, W)
              eps:Tensor, # the noise added to them, same shape
-             t, # int, or integer tensor (B,)
+             t:int|Tensor, # int, or integer tensor (B,)
              schedule:NoiseSchedule # or an object with `.schedule`
             )->Tensor: # v
     "Return the velocity, what a v-prediction network is trained on (Salimans and Ho, 2022, appendix D)."
@@ -120,7 +120,7 @@ def velocity(x_0:Tensor, # clean images (B, C, H, W)
 # %% ../nbs/api/2_sampling/02_noising.ipynb #8e9a6afa
 def to_eps(pred:Tensor, # what the network predicted
            x_t:Tensor, # its input, same shape
-           t, # int, or integer tensor (B,)
+           t:int|Tensor, # int, or integer tensor (B,)
            schedule:NoiseSchedule, # or an object with `.schedule`
            prediction:str="v" # what `pred` is, one of `PREDICTIONS`
           )->Tensor: # eps
@@ -133,7 +133,7 @@ def to_eps(pred:Tensor, # what the network predicted
 # %% ../nbs/api/2_sampling/02_noising.ipynb #05f43879
 def from_eps(eps:Tensor, # predicted or true noise
              x_t:Tensor, # noisy images, same shape
-             t, # int, or integer tensor (B,)
+             t:int|Tensor, # int, or integer tensor (B,)
              schedule:NoiseSchedule, # or an object with `.schedule`
              prediction:str="v" # what to return, one of `PREDICTIONS`
             )->Tensor: # the prediction
@@ -151,7 +151,7 @@ class Interpreter(nn.Module):
 
     def evaluate(self,
                  x:Tensor, # the network's input (B, ...)
-                 t, # the network's time
+                 t:int|Tensor, # the network's time
                  class_labels:Tensor|None=None # int64 (B,); None: the network receives no labels
                 )->Tensor: # what it predicts, shape of `x`
         "Evaluate the network inside; labels are passed on."
@@ -160,7 +160,7 @@ class Interpreter(nn.Module):
 class NoisePredictor(Interpreter):
     "A network that predicts x_0, v or the score, as one that predicts noise."
     def __init__(self,
-                 net, # `net(x, t)`, usually a `torch.nn.Module`
+                 net:Callable, # `net(x, t)`, usually a `torch.nn.Module`
                  schedule:NoiseSchedule, # the one it was trained with, or an object with `.schedule`
                  prediction:str="v" # what it predicts, one of `PREDICTIONS`
                 ):
@@ -174,7 +174,7 @@ class NoisePredictor(Interpreter):
 
     def forward(self,
                 x:Tensor, # noisy images (B, C, H, W)
-                t, # time, int or (B,)
+                t:int|Tensor, # time, int or (B,)
                 class_labels:Tensor|None=None # int64 (B,), for a network that knows labels
                )->Tensor: # predicted noise, shape of `x`
         "Evaluate the network and turn its prediction into noise."

@@ -15,7 +15,7 @@ __all__ = ['sigma_at', 'x_bar', 'correction', 'ode_solvers', 'ode_steps', 'ode_t
 
 # %% ../nbs/api/2_sampling/07_ode.ipynb #a035ea3c
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from fastcore.meta import delegates
@@ -25,7 +25,7 @@ from .core import check_clip, check_images, check_int, model_output, randn
 from .ddim import ddim_coefficients
 from .noising import rates
 from .schedule import NoiseSchedule, as_schedule, as_timesteps
-from .steps import SOLVERS, State, Step, last_x0, run_steps
+from .steps import SOLVERS, Solver, State, Step, last_x0, run_steps
 
 # %% ../nbs/api/2_sampling/07_ode.ipynb #2d87b2fb
 def sigma_at(t:int, # in [-1, T-1]
@@ -38,7 +38,7 @@ def sigma_at(t:int, # in [-1, T-1]
 
 # %% ../nbs/api/2_sampling/07_ode.ipynb #c52447cd
 def x_bar(x_t:Tensor, # images (B, C, H, W) at time `t`
-          t, # int in [-1, T-1], or integer tensor (B,)
+          t:int|Tensor, # int in [-1, T-1], or integer tensor (B,)
           schedule:NoiseSchedule # or an object with `.schedule`
          )->Tensor: # same shape
     "Scale images so that their signal has the size of the clean image's (DDIM eq. 13)."
@@ -105,7 +105,7 @@ def ode_solvers()->list[str]:
 
 def ode_steps(path:list[int], # visited times, then where to stop; rising or falling; -1, clean, only at the end
               schedule:NoiseSchedule, # or an object with `.schedule`
-              solver="dpmpp_2m" # one of `ode_solvers()`, or a `Solver`
+              solver:str|Solver="dpmpp_2m" # one of `ode_solvers()`, or a `Solver`
              )->list[Step]: # one per network evaluation
     "Compute the coefficients of a whole run (DDIM eq. 14)."
     solver = SOLVERS.pick(solver)
@@ -117,13 +117,13 @@ def ode_steps(path:list[int], # visited times, then where to stop; rising or fal
     return solver.plan(path, schedule)
 
 # %% ../nbs/api/2_sampling/07_ode.ipynb #61fb585c
-def ode_trajectory(model, # `model(x, t)`, t int64 (B,): predicted noise
+def ode_trajectory(model:Callable, # `model(x, t)`, t int64 (B,): predicted noise
                    x_T:Tensor, # standard normal start (B, C, H, W)
                    schedule:NoiseSchedule, # or an object with `.schedule`
-                   timesteps=20, # how many times to visit, or an explicit descending list
-                   *, solver="dpmpp_2m", # one of `ode_solvers()`, or a `Solver`
+                   timesteps:int|list=20, # how many times to visit, or an explicit descending list
+                   *, solver:str|Solver="dpmpp_2m", # one of `ode_solvers()`, or a `Solver`
                    spacing:str="trailing", # of the times, when `timesteps` is a number
-                   clip=None, # None, c for (-c, c), or (lo, hi): range of the predicted x_0
+                   clip:float|tuple|None=None, # None, c for (-c, c), or (lo, hi): range of the predicted x_0
                    progress:bool=False # show a bar
                   )->Iterator[State]: # one a network evaluation
     "Follow the curve down to the clean image and yield every state (DDIM eq. 14)."
@@ -134,22 +134,22 @@ def ode_trajectory(model, # `model(x, t)`, t int64 (B,): predicted noise
 
 # %% ../nbs/api/2_sampling/07_ode.ipynb #65b78a66
 @delegates(ode_trajectory)
-def ode_sample(model, # `model(x, t)`, t int64 (B,): predicted noise
+def ode_sample(model:Callable, # `model(x, t)`, t int64 (B,): predicted noise
                x_T:Tensor, # standard normal start (B, C, H, W)
                schedule:NoiseSchedule, # or an object with `.schedule`
-               timesteps=20, # how many times to visit, or an explicit descending list
+               timesteps:int|list=20, # how many times to visit, or an explicit descending list
                **kwargs # as in `ode_trajectory`
               )->Tensor: # x_0, device and dtype of `x_T`; `Solver.evaluations` tells the cost
     "Sample by following the curve (DDIM eq. 14)."
     return last_x0(ode_trajectory(model, x_T, schedule, timesteps, **kwargs))
 
 # %% ../nbs/api/2_sampling/07_ode.ipynb #9e023259
-def divergence(model, # `model(x, t)`, t int64 (B,): predicted noise, differentiable
+def divergence(model:Callable, # `model(x, t)`, t int64 (B,): predicted noise, differentiable
                x:Tensor, # images (B, C, H, W) at time `t`
                t:int, # in [0, T-1]
                *, exact:bool=False, # all derivatives, D backward passes; for at most 1024 numbers an image
                n_probes:int=1, # random probes, if not exact
-               generator=None # for the probes: one, or a list with one per image
+               generator:torch.Generator|list|None=None # for the probes: one, or a list with one per image
               )->Tensor: # (B,) sum over d eps_i / d x_i
     "Return the divergence of the predicted noise, exactly or by Hutchinson's estimator; not under inference mode."
     t = check_int("t", t, 0)
@@ -167,14 +167,14 @@ def divergence(model, # `model(x, t)`, t int64 (B,): predicted noise, differenti
     return total.detach() if exact else total.detach()/n_probes
 
 # %% ../nbs/api/2_sampling/07_ode.ipynb #9dfae069
-def log_likelihood(model, # `model(x, t)`, t int64 (B,): predicted noise, differentiable
+def log_likelihood(model:Callable, # `model(x, t)`, t int64 (B,): predicted noise, differentiable
                    x_0:Tensor, # images (B, C, H, W)
                    schedule:NoiseSchedule, # or an object with `.schedule`
-                   timesteps=100, # how many times to visit, or an explicit descending list
-                   *, solver="heun", # one of `ode_solvers()`, or a `Solver`
+                   timesteps:int|list=100, # how many times to visit, or an explicit descending list
+                   *, solver:str|Solver="heun", # one of `ode_solvers()`, or a `Solver`
                    exact:bool=False, # the exact trace, for small images
                    n_probes:int=1, # random probes a time, if not exact
-                   generator=None, # for the probes: one, or a list with one per image
+                   generator:torch.Generator|list|None=None, # for the probes: one, or a list with one per image
                    progress:bool=False # show a bar
                   )->Tensor: # (B,) log density at time 0, in nats; S n_probes (exact: S D) backward passes
     "Follow the curve up and add what it says about density (Song et al., 2021, eq. 39)."

@@ -11,6 +11,8 @@ Docs: https://slowddim.github.io/slowddim/api/5_training/optim.html.md"""
 __all__ = ['Muon']
 
 # %% ../nbs/api/5_training/02_optim.ipynb #7da82c85
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -43,7 +45,7 @@ def _is_matrix(p:Tensor # a parameter
 class Muon(torch.optim.Optimizer):
     "Orthogonalised momentum for matrices, AdamW for the rest (Jordan et al., 2024)."
     def __init__(self,
-                 params, # of the network
+                 params:object, # of the network
                  lr:float=7e-4, # learning rate of Adam's part, at least 0
                  betas:tuple=(0.9, 0.99), # of Adam's part
                  weight_decay:float=1e-3, # of all, times the learning rate
@@ -57,7 +59,7 @@ class Muon(torch.optim.Optimizer):
                                       matrix_lr=matrix_lr, momentum=momentum))
 
     @torch.no_grad()
-    def step(self, closure=None): # as every optimiser of torch
+    def step(self, closure:Callable|None=None): # as every optimiser of torch
         "Take one step."
         if closure is not None: raise ValueError("Muon takes no closure")
         for group in self.param_groups:

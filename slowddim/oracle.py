@@ -12,6 +12,7 @@ Docs: https://slowddim.github.io/slowddim/api/2_sampling/oracle.html.md"""
 __all__ = ['GaussianOracle', 'gaussian_flow', 'MixtureOracle', 'CallCounter']
 
 # %% ../nbs/api/2_sampling/03_oracle.ipynb #38a76b7e
+from collections.abc import Callable
 from types import SimpleNamespace
 
 import torch
@@ -25,8 +26,8 @@ class GaussianOracle:
     "Perfect noise predictor for independent Gaussian pixels."
     def __init__(self,
                  schedule:NoiseSchedule, # or an object with `.schedule`
-                 mean=0., # float or tensor that broadcasts to one image
-                 std=1. # float or tensor that broadcasts to one image; 0: a single point
+                 mean:float|Tensor=0., # float or tensor that broadcasts to one image
+                 std:float|Tensor=1. # float or tensor that broadcasts to one image; 0: a single point
                 ):
         self.schedule = as_schedule(schedule)
         self.mean, self.std = torch.as_tensor(mean, dtype=torch.float64), torch.as_tensor(std, dtype=torch.float64)
@@ -77,11 +78,11 @@ class MixtureOracle:
     "Perfect noise predictor for a mixture of isotropic Gaussians, each with a label."
     def __init__(self,
                  schedule:NoiseSchedule, # or an object with `.schedule`
-                 means, # (M, ...) list or tensor, one image per component
-                 std=0.1, # in every pixel: a float, or (M,) one per component
-                 weights=None, # (M,) positive; None: equal
-                 labels=None, # (M,) label of each component, 0 ... K - 1; None: component k has label k
-                 class_names=None # names of the K labels; None: they have none
+                 means:list|Tensor, # (M, ...) list or tensor, one image per component
+                 std:float|Tensor=0.1, # in every pixel: a float, or (M,) one per component
+                 weights:list|Tensor|None=None, # (M,) positive; None: equal
+                 labels:list|Tensor|None=None, # (M,) label of each component, 0 ... K - 1; None: k for component k
+                 class_names:list|None=None # names of the K labels; None: they have none
                 ):
         self.schedule = as_schedule(schedule)
         self.means, self.std = (torch.as_tensor(v, dtype=torch.float64) for v in (means, std))
@@ -112,7 +113,7 @@ class MixtureOracle:
 # %% ../nbs/api/2_sampling/03_oracle.ipynb #dcbd3c73
 class CallCounter:
     "Wrap a model and count how often, at which times and for how many images, it is called."
-    def __init__(self, model): # any `model(x, t)`
+    def __init__(self, model:Callable): # any `model(x, t)`
         self.model, self.ts, self.rows = model, [], []
 
     def __getattr__(self, name): # the model's own facts

@@ -102,7 +102,7 @@ _DATA = ("data", "classes", "size", "sampling")
 _TRAINING = dict(epochs="n_epochs", bs="bs", lr="lr", ema="ema", flips="flips", weighting="weighting")
 
 def open_preset(name:str, # one of `PRESETS`
-                data=None, # a name, a folder or an `ImageSet` instead of the preset's
+                data:str|ImageSet|None=None, # a name, a folder or an `ImageSet` instead of the preset's
                 seed:int=0, # of the weights
                 **changes # any option of the preset or of `build_model`
                )->tuple: # (model, schedule, data, how): `train(model, ddpm=schedule, data=data, **how)`

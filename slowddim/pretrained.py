@@ -126,8 +126,8 @@ def _build_model(folder, state, config, card, schedule, said): # the network of 
 
 # %% ../nbs/api/4_models/04_pretrained.ipynb #ccd1685d
 def load_pretrained(name:str="fashion_mnist", # a shipped name, a folder (ours or diffusers'), or a hub id
-                    *, schedule=None, # only for a folder that holds none
-                    device=None, # where to put it; None: the CPU
+                    *, schedule:NoiseSchedule|None=None, # only for a folder that holds none
+                    device:str|torch.device|None=None, # where to put it; None: the CPU
                     dtype:torch.dtype=torch.float32 # of the weights in memory
                    )->tuple: # (model, schedule); `model.card` tells the rest
     "Open a trained noise predictor and the schedule it was trained with."
@@ -161,9 +161,9 @@ def copy_weights_(model:nn.Module, # changed in place
     return tensors_digest(getattr(other, "net", other).state_dict())
 
 # %% ../nbs/api/4_models/04_pretrained.ipynb #a028c89d
-def save_pretrained(model, # a `UNet` or diffusers' `UNet2DModel`, or a `NoisePredictor` or `AnglePredictor` around one
+def save_pretrained(model:nn.Module, # a `UNet` or `UNet2DModel`, or a predictor around one
                     schedule:NoiseSchedule, # or an object with `.schedule`
-                    folder, # where to write
+                    folder:str|Path, # where to write
                     card:dict|None=None, # what a reader should know
                     dtype:torch.dtype|None=torch.float16 # of the stored weights; None: as they are
                    )->ModelCard: # with digest and size added

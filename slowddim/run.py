@@ -74,7 +74,7 @@ class Training:
     pending: list = field(default_factory=list) # losses not yet averaged into the log
 
     def save(self,
-             path # file to write
+             path:str|Path # file to write
             )->Path: # one safetensors file, written atomically
         "Write everything needed to go on."
         tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
@@ -85,7 +85,7 @@ class Training:
         return save_tensors(path, tensors, {k: getattr(self, k) for k in kept})
 
     def load(self,
-             path # a file written by `save` with the same settings
+             path:str|Path # a file written by `save` with the same settings
             )->None:
         "Go on where a file stopped; a `ValueError` names the settings that differ."
         tensors, facts = load_tensors(path)

@@ -39,7 +39,7 @@ def _checked_table(alpha_bar # (T,) list or tensor
 class NoiseSchedule:
     "A table of alpha-bar: how much signal variance is left at each of `n_steps` times."
     def __init__(self,
-                 alpha_bar, # (T,) list or tensor, strictly decreasing, in (0, 1); the last may be 0
+                 alpha_bar:list|Tensor, # (T,) list or tensor, strictly decreasing, in (0, 1); the last may be 0
                  spec:dict|None=None # how to build it again; None: the table itself
                 ):
         self.alpha_bar = _checked_table(alpha_bar)
@@ -61,7 +61,7 @@ class NoiseSchedule:
         "Noise-to-signal ratio sqrt((1 - alpha_bar) / alpha_bar) (DDIM eq. 13)."
         return ((1 - self.alpha_bar) / self.alpha_bar).sqrt()
 
-    def at(self, t): # int in [-1, T-1], or an integer tensor
+    def at(self, t:int|Tensor): # int in [-1, T-1], or an integer tensor
         "Return alpha-bar at `t`: a float for an int, a float64 tensor for a tensor; `t=-1` gives exactly 1."
         if isinstance(t, Tensor) and t.ndim > 0: return _look_up(self.alpha_bar, t)
         t = check_int("t", t, -1, self.n_steps - 1)
@@ -88,7 +88,7 @@ def _look_up(table, t): # alpha-bar for a tensor of times, 1 at t = -1
 SCHEDULES = Registry("schedule")
 
 # %% ../nbs/api/2_sampling/01_schedule.ipynb #4922130d
-def from_betas(beta, # (T,) values in (0, 1)
+def from_betas(beta:list|Tensor, # (T,) values in (0, 1)
                spec:dict|None=None # how to build it again
               )->NoiseSchedule:
     "Build a schedule from the variance each step adds (DDPM eq. 2)."
@@ -176,7 +176,7 @@ def karras_schedule(n_steps:int=1000, # T, at least 2
     return NoiseSchedule(1/(1 + sigma**2), dict(kind="karras", n_steps=n_steps, sigma_min=lo, sigma_max=hi, rho=rho))
 
 # %% ../nbs/api/2_sampling/01_schedule.ipynb #7876f7d1
-def angle_rates(u, # continuous time in [0, 1]: float or tensor
+def angle_rates(u:float|Tensor, # continuous time in [0, 1]: float or tensor
                 min_signal:float=0.02, # signal rate at u = 1
                 max_signal:float=0.95 # signal rate at u = 0
                )->tuple: # signal rate and noise rate, float64; their squares add up to 1
@@ -199,7 +199,7 @@ def angle_schedule(n_steps:int=1000, # T
                          dict(kind="angle", n_steps=n_steps, min_signal=min_signal, max_signal=max_signal, std=std))
 
 # %% ../nbs/api/2_sampling/01_schedule.ipynb #d56379f2
-def as_schedule(schedule # a `NoiseSchedule`, or an object that has one as `.schedule`
+def as_schedule(schedule:object # a `NoiseSchedule`, or an object that has one as `.schedule`
                )->NoiseSchedule:
     "Return the schedule itself, from whatever carries it."
     schedule = getattr(schedule, "schedule", schedule)
@@ -278,8 +278,8 @@ def _logsnr(T, S, schedule):
     return logsnr_times(schedule, S)
 
 # %% ../nbs/api/2_sampling/01_schedule.ipynb #585d3ed8
-def as_timesteps(timesteps, # S, or an explicit descending list, tensor or array of times
-                 schedule, # a schedule, or T alone, which is enough but for "logsnr"
+def as_timesteps(timesteps:int|list, # S, or an explicit descending list, tensor or array of times
+                 schedule:object, # a schedule, or T alone, which is enough but for "logsnr"
                  spacing:str="trailing" # used when `timesteps` is a number, one of `SPACINGS`
                 )->list[int]: # strictly descending, in [0, T-1]
     "Turn a number of timesteps or an explicit list into the list of visited times."

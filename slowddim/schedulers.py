@@ -14,6 +14,7 @@ __all__ = ['DDIMOutput', 'DiffusersStyleDDIM', 'DiffusersStyleDDPM', 'diffusers_
 
 # %% ../nbs/api/4_models/06_schedulers.ipynb #4f65d0ce
 import inspect
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -28,7 +29,7 @@ from .core import accept_greek, check_choice, check_clip, check_int, check_numbe
 from .core import fresh_generator, model_device, model_output, progress_bar, randn
 from .ddim import evaluated_steps, plan_steps
 from .ddpm import VARIANCES
-from .fast import fast_copy, pick_arithmetic
+from .fast import Arithmetic, fast_copy, pick_arithmetic
 from .noising import PREDICTIONS, check_signal, velocity
 from .noising import add_noise as mix_in_noise
 from .interop import PREDICTION_TYPES, prediction_from_diffusers, schedule_from_diffusers
@@ -93,11 +94,11 @@ class DiffusersStyleDDIM(SchedulerMixin, ConfigMixin):
                  beta_min:float=1e-4, # variance added by the first step
                  beta_max:float=0.02, # variance added by the last step
                  eta:float=0., # 0 DDIM, 1 DDPM; a single step may override it
-                 *, schedule=None, # any noise schedule instead of the linear one
+                 *, schedule:object=None, # any noise schedule instead of the linear one
                  spacing:str="trailing", # of the times, one of `SPACINGS`
                  variance:str="posterior", # "posterior" (scaled by eta) | "hat" (eta is ignored)
                  prediction:str="eps", # what the network says: "eps", "x_0" or "v"
-                 clip=None, # None, or c: the predicted x_0 is clipped to (-c, c) and eps derived again
+                 clip:float|tuple|None=None, # None, or c: the predicted x_0 is clipped to (-c, c) and eps derived again
                  rescale_zero_snr:bool=False # stretch the schedule until no signal is left at T-1; not for "eps"
                 ):
         schedule = linear_schedule(n_steps, beta_min, beta_max) if schedule is None else as_schedule(schedule)
@@ -128,9 +129,9 @@ def _visit(self:DiffusersStyleDDIM, taus, device=None): # make these the visited
 
 @patch
 def set_timesteps(self:DiffusersStyleDDIM,
-                  num_inference_steps=None, # how many times to visit, or an explicit descending list of them
-                  device=None, # of `timesteps`
-                  timesteps=None # the explicit list, under diffusers' name
+                  num_inference_steps:int|list|None=None, # how many times to visit, or an explicit descending list
+                  device:str|torch.device|None=None, # of `timesteps`
+                  timesteps:int|list|None=None # the explicit list, under diffusers' name
                  )->None:
     "Choose the times to visit: exactly as many as asked for."
     if (num_inference_steps is None) == (timesteps is None):
@@ -154,11 +155,11 @@ def _step_at(self:DiffusersStyleDDIM, t, eta): # the coefficients of the step th
 @patch
 def step(self:DiffusersStyleDDIM,
          noise:Tensor, # what the network said (B, C, H, W): eps, or x_0 or v if that is its `prediction`
-         t, # the time it was asked at, one of `timesteps`
+         t:int|Tensor, # the time it was asked at, one of `timesteps`
          x_t:Tensor, # what it was shown, same shape
          eta:float|None=None, # None: the scheduler's own
          use_clipped_model_output:bool=False, # for diffusers' sake: here eps always follows a clipped x_0
-         generator=None, # where fresh noise comes from: one, or a list with one per image
+         generator:torch.Generator|list|None=None, # where fresh noise comes from: one, or a list with one per image
          variance_noise:Tensor|None=None, # fresh noise, instead of a generator
          return_dict:bool=True # False: a tuple
         ): # `DDIMOutput`, or (prev_sample, pred_original_sample)
@@ -175,7 +176,7 @@ def step(self:DiffusersStyleDDIM,
 @patch
 def scale_model_input(self:DiffusersStyleDDIM,
                       sample:Tensor, # noisy images (B, C, H, W)
-                      timestep=None # not used
+                      timestep:int|Tensor|None=None # not used
                      )->Tensor: # the same
     "Return `sample` itself: this family's networks see the noisy image as it is."
     return sample
@@ -237,11 +238,11 @@ class DiffusersStyleDDPM(DiffusersStyleDDIM):
                  n_steps:int=1000, # T
                  beta_min:float=1e-4, # variance added by the first step
                  beta_max:float=0.02, # variance added by the last step
-                 *, schedule=None, # any noise schedule instead of the linear one
+                 *, schedule:object=None, # any noise schedule instead of the linear one
                  spacing:str="trailing", # of the times, one of `SPACINGS`
                  variance:str="posterior", # "posterior" ("fixed_small") | "hat" ("fixed_large")
                  prediction:str="eps", # what the network says: "eps", "x_0" or "v"
-                 clip=None, # None, or c: the predicted x_0 is clipped to (-c, c)
+                 clip:float|tuple|None=None, # None, or c: the predicted x_0 is clipped to (-c, c)
                  rescale_zero_snr:bool=False # stretch the schedule until no signal is left at T-1; not for "eps"
                 ):
         super().__init__(n_steps, beta_min, beta_max, 1., schedule=schedule, spacing=spacing, variance=variance,
@@ -272,14 +273,14 @@ def _step_settings(sched, wanted): # the extra arguments of `step` that this sch
     return {k: v for k, v in wanted.items() if v is not None and k in known}
 
 @torch.no_grad()
-def diffusers_sample(sched, # any scheduler with `timesteps` and `step`: ours or diffusers' own
+def diffusers_sample(sched:object, # any scheduler with `timesteps` and `step`: ours or diffusers' own
                      sz:tuple=(256, 1, 32, 32), # (B, C, H, W)
-                     skip_steps=None, # where to use the last noise again, see `evaluated_steps`
-                     *, model=None, # `model(x, t)`; None: the shipped Fashion-MNIST network
+                     skip_steps:str|list|slice|Callable|None=None, # where not to evaluate, see `evaluated_steps`
+                     *, model:Callable|None=None, # `model(x, t)`; None: the shipped Fashion-MNIST network
                      seed:int|None=None, # None: different images every time
                      eta:float|None=None, # passed to `step`; None: the scheduler's own
-                     device=None, # of the images; None: the model's
-                     precision="auto", # of the network: "auto", "fp32" (as it is), "bf16", or an `Arithmetic`
+                     device:str|torch.device|None=None, # of the images; None: the model's
+                     precision:str|Arithmetic="auto", # of the network: "auto", "fp32" (as it is) or "bf16"
                      progress:bool=True # show a bar
                     )->Tensor: # the final images `sz`, in the network's range
     "Sample with a diffusers-style scheduler, over the times it has set."

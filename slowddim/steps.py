@@ -22,6 +22,7 @@ from torch import Tensor
 
 from .core import Registry, check_same_shape, model_output, progress_bar, randn
 from .noising import PREDICTIONS
+from .schedule import NoiseSchedule
 
 # %% ../nbs/api/2_sampling/04_steps.ipynb #ebbf93ea
 class Step(NamedTuple):
@@ -43,7 +44,7 @@ def move(prediction:Tensor, # of the network (B, C, H, W)
          step:Step, # coefficients
          *, noise:Tensor|float=0., # z, fresh noise, same shape; needed only if `step.sigma` is not 0
          clip:tuple|None=None, # (lo, hi), range of the predicted x_0
-         past=() # (x_0, eps) of earlier moves, the latest first; needed only if `step.of_past` weighs them
+         past:list|deque=() # (x_0, eps) of earlier moves, the latest first; needed only if `step.of_past` weighs them
         )->tuple[Tensor, Tensor, Tensor]: # x_prev, x_0 and eps, device and dtype of `x_t`
     "Make one move (DDIM eq. 12)."
     x_0, eps = PREDICTIONS[step.prediction].read(prediction, x_t, step.signal, step.noise)
@@ -63,7 +64,7 @@ class StepOutput(NamedTuple):
 def fresh_noise(x_t:Tensor, # sets shape, dtype and device
                 sigma:float, # standard deviation of the noise that the step adds
                 noise:Tensor|None=None, # given noise
-                generator=None # a generator, or a list with one per image
+                generator:torch.Generator|list|None=None # a generator, or a list with one per image
                )->Tensor|float: # z; 0 if the step adds none
     "Return the fresh noise of one step; nothing is drawn when `sigma` is 0."
     if noise is not None and generator is not None: raise ValueError("give noise or generator, not both")
@@ -84,11 +85,11 @@ class State(NamedTuple):
 
 # %% ../nbs/api/2_sampling/04_steps.ipynb #7fae23dd
 @torch.no_grad()
-def run_steps(model, # `model(x, t)`, t int64 (B,): prediction of the kind that the steps name
+def run_steps(model:Callable, # `model(x, t)`, t int64 (B,): prediction of the kind that the steps name
               x:Tensor, # where to start (B, C, H, W)
               steps:list[Step], # in order
               *, clip:tuple|None=None, # (lo, hi), range of the predicted x_0
-              generator=None, # for the fresh noise: one, or a list with one per image
+              generator:torch.Generator|list|None=None, # for the fresh noise: one, or a list with one per image
               progress:bool=False # show a bar
              )->Iterator[State]: # one state a step
     "Make the moves and yield each state (DDPM algorithm 2, DDIM eq. 12)."
@@ -122,7 +123,7 @@ class Solver(NamedTuple):
     evaluations: Callable = int # from the number of visited times to that of network evaluations
     eta: float|None = 0. # the stochasticity it is made for, 0 deterministic, 1 DDPM; None: any
 
-    def plan(self, path:list[int], schedule)->list[Step]:
+    def plan(self, path:list[int], schedule:NoiseSchedule)->list[Step]:
         "List the steps of all moves along a path."
         return [step for i in range(len(path) - 1) for step in self.steps(path, i, schedule)]
 

@@ -51,7 +51,7 @@ def _loss_weights(schedule:NoiseSchedule, # or an object with `.schedule`
     return {"eps": torch.ones_like(snr), "v": 1/schedule.alpha_bar, "x_0": 1/snr,
             "min_snr": snr.clamp(max=5)/snr}[check_choice("weighting", weighting, _WEIGHTINGS)]
 
-def eps_loss(model, # `model(x, t)` predicting noise
+def eps_loss(model:Callable, # `model(x, t)` predicting noise
              x_0:Tensor, # clean images (B, C, H, W)
              eps:Tensor, # standard normal noise, same shape
              t:Tensor, # (B,) int64 in [0, T-1]
@@ -124,7 +124,7 @@ def _hide_labels(labels:Tensor, # (B,) int64 in [0, K-1]
     return torch.where(torch.rand(len(labels), generator=generator) < share, null_class, labels)
 
 # %% ../nbs/api/5_training/03_train.ipynb #be1ce8bc
-def noise_loss(model, # `model(x, t)` predicting noise
+def noise_loss(model:Callable, # `model(x, t)` predicting noise
                x_0:Tensor, # clean images (B, C, H, W)
                eps:Tensor, # standard normal noise, same shape
                u:Tensor, # (B,) shares of time in [0, 1)
@@ -144,14 +144,14 @@ def _told(run, data, index): # labels (B,) of these images, some hidden; all 0 f
     return _hide_labels(torch.tensor(info.numbers)[data.labels[index]], share, info.null, g)
 
 def train_step(run:Training, # changed in place
-               wrapped, # the model as `accelerate` prepared it
+               wrapped:nn.Module, # the model as `accelerate` prepared it
                data:ImageSet, # the images
                schedule:NoiseSchedule, # or an object with `.schedule`
                acc:Accelerator, # spreads the batch over processes
-               *, loss, # a loss as `train` takes it
+               *, loss:Callable, # a loss as `train` takes it
                size:tuple|None, # pad images to this height and width
                lr:float, # learning rate of this step
-               context # of the forward pass, see `autocast`
+               context:Callable # of the forward pass, see `autocast`
               )->float: # loss of this step
     "Take one optimiser step; several processes share the batch."
     index = step_index(run.settings["seed"], run.step, len(data), run.settings["bs"])
@@ -179,9 +179,9 @@ def train_step(run:Training, # changed in place
 def loss_on(model:nn.Module, # usually the weight average
             data:ImageSet, # images it was not trained on
             schedule:NoiseSchedule, # or an object with `.schedule`
-            size=None, # pad images to this size, one number or two
+            size:int|tuple|None=None, # pad images to this size, one number or two
             bs:int=250, # images per call
-            loss=None # a loss as `train` takes it; None: `noise_loss`
+            loss:Callable|None=None # a loss as `train` takes it; None: `noise_loss`
            )->float:
     "Loss on fixed images with fixed noise: comparable over a run, and between runs. Labels are told."
     total, device, loss = 0., model_device(model), noise_loss if loss is None else loss
@@ -326,13 +326,13 @@ def train(model:nn.Module, # changed in place; follows its own device
           lr:float=4e-3, # largest learning rate
           n_epochs:int=2, # passes over the data
           bs:int=128, # images per step, all processes together
-          opt_func=torch.optim.Adam, # called as opt_func(parameters, lr=lr)
-          ddpm=None, # `DDPM()` or any schedule; None: `DDPM()`
-          *, data="fashion_mnist", # a name, a folder, or an `ImageSet`
+          opt_func:Callable=torch.optim.Adam, # called as opt_func(parameters, lr=lr)
+          ddpm:object=None, # `DDPM()` or any schedule; None: `DDPM()`
+          *, data:str|ImageSet="fashion_mnist", # a name, a folder, or an `ImageSet`
           classes:list[str]|None=None, # names of the classes to train on; None: all
           recipe:Recipe|None=None, # loss, averages, learning rate, ...; None: `Recipe()`
           total_steps:int|None=None, # optimiser steps instead of `n_epochs`
-          checkpoint=None, # file to write and to resume from
+          checkpoint:str|Path|None=None, # file to write and to resume from
           resume:bool=True, # False: start over and overwrite `checkpoint`
           save_every:float=120., # seconds between checkpoints
           seed:int|None=None, # None: a random one, kept in the log

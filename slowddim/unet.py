@@ -245,13 +245,13 @@ class UNet(ModelMixin, ConfigMixin):
     "A small U-Net that predicts the noise in an image; saved, loaded and called like a `diffusers` model."
     @register_to_config
     def __init__(self,
-                 sample_size=32, # height and width of the input: one number, or two
+                 sample_size:int|tuple=32, # height and width of the input: one number, or two
                  in_channels:int=1, # 1 grey, 3 colour
                  widths:tuple=(64, 64, 128), # channels at each level, the finest first
                  n_blocks:int=1, # residual blocks per level on the way down
                  attention:tuple|None=None, # True where a level attends; None: all but the finest
                  patch_size:int=2, # pixels folded into channels, per side
-                 image_size=None, # crop samples to this size: one number, or height and width; None: no crop
+                 image_size:int|tuple|None=None, # crop samples to this size, one number or two; None: no crop
                  dropout:float=0., # in the residual blocks
                  upsampling:str="nearest", # "nearest" | "transposed"
                  prediction:str="eps", # what the last layer predicts: "eps", "v" or "x_0"; what comes out is noise
@@ -319,7 +319,7 @@ def answer(self:UNet,
 @patch
 def forward(self:UNet,
             sample:Tensor, # noisy images (B, C, H, W)
-            timestep, # number or tensor (B,), int or float
+            timestep:int|Tensor, # number or tensor (B,), int or float
             class_labels:Tensor|None=None, # labels (B,), or one of all, int in [0, K]; None: no label
             return_dict:bool=True # False: a tuple, as `diffusers` has it
            ): # object with `.sample`, the predicted noise (B, C, H, W)
@@ -333,8 +333,8 @@ def forward(self:UNet,
 
 # %% ../nbs/api/4_models/01_unet.ipynb #38a325d8
 def fashion_unet(in_channels:int=1, # 1 grey, 3 colour
-                 sample_size=32, # height and width of the input: one number, or two
-                 image_size=None # crop samples to this size, one number or two; None: no crop
+                 sample_size:int|tuple=32, # height and width of the input: one number, or two
+                 image_size:int|tuple|None=None # crop samples to this size, one number or two; None: no crop
                 )->nn.Module: # diffusers' `UNet2DModel`, freshly initialised
     "Build the source notebook's network: `diffusers`' `UNet2DModel` with 15,890,753 parameters for grey images."
     from diffusers import UNet2DModel # a second of imports that our own network does not need

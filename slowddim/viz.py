@@ -25,7 +25,7 @@ from torchvision.utils import make_grid
 from .core import check_int, to_pixels
 
 # %% ../nbs/api/3_images/02_viz.ipynb #785d9184
-def as_bytes(x # float (N, C, H, W) in [-1, 1], or uint8 (N, H, W, C) or (N, C, H, W)
+def as_bytes(x:Tensor|list # float (N, C, H, W) in [-1, 1], or uint8 (N, H, W, C) or (N, C, H, W)
             )->Tensor: # uint8 (N, C, H, W)
     "Bring images to bytes with channels first."
     x = torch.as_tensor(x)
@@ -37,7 +37,7 @@ def as_bytes(x # float (N, C, H, W) in [-1, 1], or uint8 (N, H, W, C) or (N, C, 
     return to_pixels(x.detach().cpu()) if x.is_floating_point() else x
 
 # %% ../nbs/api/3_images/02_viz.ipynb #8994aa9f
-def image_grid(x, # images, see `as_bytes`
+def image_grid(x:Tensor|list, # images, see `as_bytes`
                n_cols:int|None=None, # None: as square as possible
                scale:int=1, # enlarge each pixel this many times
                padding:int=2, # black pixels between images
@@ -50,7 +50,7 @@ def image_grid(x, # images, see `as_bytes`
     return picture.resize((picture.width*scale, picture.height*scale), Image.Resampling.NEAREST)
 
 # %% ../nbs/api/3_images/02_viz.ipynb #cc316284
-def show_images(x, # images, see `as_bytes`
+def show_images(x:Tensor|list, # images, see `as_bytes`
                 imsize:float=0.8, # inches per image
                 *, n_cols:int=8, # images per row
                 titles:list|None=None, # one above each image
@@ -88,7 +88,7 @@ def show_strip(frames:list, # moments, each (N, C, H, W)
 
 # %% ../nbs/api/3_images/02_viz.ipynb #48a57713
 def plot_losses(log:dict, # has "losses": [[images_seen, loss], ...], maybe "test_losses" and "settings"
-                ax=None # draw here; None: a new figure
+                ax:object=None # draw here; None: a new figure
                )->Figure:
     "Plot a training log: loss against images seen. The test loss is that of the noise, at even times."
     how = log.get("settings", {})
@@ -106,8 +106,8 @@ def plot_losses(log:dict, # has "losses": [[images_seen, loss], ...], maybe "tes
     return fig
 
 # %% ../nbs/api/3_images/02_viz.ipynb #e1e1198b
-def save_grid(path, # .png file to write
-              x, # images, see `as_bytes`
+def save_grid(path:str|Path, # .png file to write
+              x:Tensor|list, # images, see `as_bytes`
               n_cols:int|None=None, # None: as square as possible
               scale:int=2 # enlarge each pixel this many times
              )->Path:
