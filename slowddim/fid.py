@@ -156,7 +156,7 @@ class ImageEval:
         "Check and describe pictures; warns when they are few."
         described, least = isinstance(x, Tensor) and x.ndim == 2 and x.shape[1] == len(self.mean), 2*len(self.mean)
         if not described: x = _garments(x)
-        elif len(x) < 2: raise ValueError(f"a score needs at least 2 pictures, got features of {len(x)}")
+        elif len(x) < 2: raise ValueError(f"a score needs at least 2 images, got features of {len(x)}")
         if not described and len(x) < least:
             warnings.warn(f"{len(x)} pictures against {len(self.mean)} features: the bias is larger than most "
                           f"differences; use {least} or more", stacklevel=3)
