@@ -35,7 +35,7 @@ def _file(module): # its text and its syntax tree, without importing it
     text = Path(find_spec(module).origin).read_text(encoding="utf-8")
     return text, ast.parse(text)
 
-def _parameters(source): # of a function -> {name: (the heading above it or None, its description)}
+def _parameters(source): # of a function, a line each -> {name: (heading or None, description)}
     found, heading = {}, None
     for line in map(str.strip, source.splitlines()):
         if line.startswith(")"): break
@@ -80,14 +80,17 @@ def _names(name): # in a registry or a table of the library; of a single word, t
     return [names] if isinstance(names, str) else list(names)
 
 # %% ../nbs/api/7_app/05_cli.ipynb #49e9cd45
-def _describe(text, parameter): # the description of a parameter, with all references looked up
+def _resolve(text, parameter): # a description, with what it takes from other functions
     def said(match):
         function, name = match["function"], match["name"] or parameter
-        text = re.sub(r",? (?:see|or an?) `[^`]+`", "", _said(function, name)).replace("%", "%%")
+        text = re.sub(r",? (?:see|or an?) `[^`]+`", "", _said(function, name))
         module = ".".join(function.split(".")[:2])
-        return _describe(re.sub(r"`([A-Z_]+)`", rf"`{module}.\1`", text), name)
-    text = re.sub(r"as (?:`(?P<name>\w+)` )?in `(?P<function>[\w.]+)`", said, text)
-    return re.sub(r"`(slowddim\.[\w.]+)`", lambda match: ", ".join(_names(match[1])), text).replace("`", "")
+        return _resolve(re.sub(r"`([A-Z_]+)`", rf"`{module}.\1`", text), name)
+    return re.sub(r"as (?:`(?P<name>\w+)` )?in `(?P<function>[\w.]+)`", said, text)
+
+def _describe(text, parameter): # the same for the shell, with the names that it may be given
+    text = re.sub(r"`(slowddim\.[\w.]+)`", lambda match: ", ".join(_names(match[1])), _resolve(text, parameter))
+    return text.replace("`", "")
 
 # %% ../nbs/api/7_app/05_cli.ipynb #2e0cb1b4
 def _reads(annotation): # what `add_argument` is told about a type
@@ -105,7 +108,7 @@ def _reads(annotation): # what `add_argument` is told about a type
 # %% ../nbs/api/7_app/05_cli.ipynb #67806edd
 class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
     "Looks up what an option means when its help is shown."
-    def _get_help_string(self, action): return _describe(super()._get_help_string(action), action.dest)
+    def _expand_help(self, action): return _describe(super()._expand_help(action), action.dest)
 
 class _Parser(argparse.ArgumentParser):
     "Answers bad input with one line and exit code 2."
@@ -126,8 +129,17 @@ def _add_options(parser, function, only=None): # `only`: names of parameters, wi
             if "default" in how: how["nargs"] = "?"
         groups[heading].add_argument(option, help=text.replace("%", "%%"), **how)
 
+def _check(function, args): # names that must be those of a registry
+    import inspect
+
+    from slowddim.core import check_choice
+    for name, (_, text) in _parameters(inspect.getsource(function)).items():
+        value, listed = getattr(args, name, None), re.search(r"one of `([\w.]+)`(?!,? or)", _resolve(text, name))
+        if value is not None and listed: check_choice("--" + name.replace("_", "-"), value, _names(listed[1]))
+
 def _call(function, args): # with what the shell said
     import inspect
+    _check(function, args)
     parameters = inspect.signature(function).parameters.values()
     values = {p.name: getattr(args, p.name) for p in parameters if hasattr(args, p.name)}
     places = [values.pop(p.name) for p in parameters if p.kind is p.POSITIONAL_ONLY]
@@ -310,7 +322,7 @@ def run_train(
         schedule:str="linear", # one of `slowddim.cli._schedules`
         n_steps:int=1000, # as in `slowddim.presets.build_model`
         beta_max:float=0.02, # as in `slowddim.presets.build_model`
-        prediction:str="eps", # as in `slowddim.presets.build_model`
+        prediction:str="eps", # what the network predicts, one of `slowddim.noising.PREDICTIONS`; score: with net source
         continuous:bool=False, # as in `slowddim.presets.build_model`; mean absolute errors
         weighting:str="eps", # of the loss over the times, as in `slowddim.train.train`
         lognormal:_MeanAndStd=None, # of log sigma, to draw noise levels by, like -0.5 1.4; None: every step as often
@@ -340,7 +352,7 @@ def run_train(
 
     import torch
 
-    from slowddim.core import default_device
+    from slowddim.core import check_choice, default_device
     from slowddim.optim import Muon
     from slowddim.presets import build_model
     from slowddim.pretrained import copy_weights_, save_pretrained
@@ -354,7 +366,8 @@ def run_train(
     before, folder = _images_before(init), Path(out)
     origin = {} if init is None else dict(init=copy_weights_(network, init))
     checkpoint = folder.parent/f"{folder.name}.checkpoint.safetensors"
-    opt = partial(dict(adamw=torch.optim.AdamW, muon=Muon)[optimizer], betas=(0.9, 0.99), weight_decay=1e-3)
+    kinds = dict(adamw=torch.optim.AdamW, muon=Muon)
+    opt = partial(kinds[check_choice("optimizer", optimizer, kinds)], betas=(0.9, 0.99), weight_decay=1e-3)
     history = train(
         network.to(default_device(device)), lr, epochs, bs, opt, table, data=images, ema=ema, checkpoint=checkpoint,
         resume=not restart, seed=seed, precision=precision, weighting=weighting, lognormal=lognormal, flips=flips,
