@@ -21,7 +21,7 @@ from diffusers.utils import logging # noqa: E402
 from paired import facts, reason, say # noqa: E402
 from sections import SECTIONS, Plan # noqa: E402
 
-from slowddim.weights import read_json, weights_dir, write_json # noqa: E402
+from slowddim.files import read_json, weights_dir, write_json# noqa: E402
 
 ROOT = Path(__file__).parent.parent
 SAME = ("device", "threads", "torch", "shipped") # a section goes on only where these have not changed

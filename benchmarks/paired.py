@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from slowddim.weights import machine_facts
+from slowddim.files import machine_facts
 
 BF16_FLAGS = ("amx_bf16", "avx512_bf16")
 PACKAGES = ("diffusers", "accelerate", "k-diffusion", "smalldiffusion", "denoising-diffusion-pytorch", "torch-fidelity",

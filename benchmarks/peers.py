@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from slowddim.core import model_shape
 from slowddim.generate import iter_images, sample_images
-from slowddim.pretrained import schedule_to_diffusers
+from slowddim.interop import schedule_to_diffusers
 
 BASE = "diffusers as documented"
 

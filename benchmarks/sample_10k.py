@@ -15,7 +15,7 @@ import psutil
 import torch
 
 from slowddim.pretrained import load_pretrained
-from slowddim.weights import machine_facts, write_json
+from slowddim.files import machine_facts, write_json
 
 ROOT = Path(__file__).parent.parent
 COMMAND = Path(sys.executable).parent/"slowddim"

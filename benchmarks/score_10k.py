@@ -10,7 +10,7 @@ import torch
 from sample_10k import COMMAND, ROOT, run_with_peak
 
 from slowddim.data import load_data
-from slowddim.weights import machine_facts, read_json, write_json
+from slowddim.files import machine_facts, read_json, write_json
 
 
 def main():

@@ -13,7 +13,7 @@ from diffusers import DDIMScheduler
 from tqdm import tqdm
 
 from slowddim.schedulers import DiffusersStyleDDIM
-from slowddim.weights import machine_facts, write_json
+from slowddim.files import machine_facts, write_json
 
 ROOT = Path(__file__).parent.parent
 

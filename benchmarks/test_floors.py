@@ -8,7 +8,7 @@ import pytest
 from paired import times_as_fast
 from peers import BASE
 
-from slowddim.weights import read_json
+from slowddim.files import read_json
 
 FILE = Path(__file__).parent.parent/"results"/"benchmarks.json"
 BF16, CHANNELS_LAST_BF16 = ("amx_bf16", "avx512_bf16"), "diffusers channels_last bf16"

@@ -7,7 +7,7 @@ import pytest
 from paired import take_turns, times_as_fast
 from sections import Plan
 
-from slowddim.weights import read_json
+from slowddim.files import read_json
 
 
 def told(*values): # a candidate that says its own seconds

@@ -13,8 +13,10 @@
 - `slowddim.distances`: How far are two sets of pictures apart? As far as two clouds of numbers.
 - `slowddim.fast`: The same network in the arithmetic this machine is fastest in, without touching the one you gave.
 - `slowddim.fid`: A score for a set of pictures that says what it stands on: how many, whose features, which floor.
+- `slowddim.files`: Tensors and facts in files: safetensors and JSON, written atomically, named by their digest, read without ever unpickling.
 - `slowddim.generate`: Any number of images, in any batches, on any number of machines: image `i` is always the same image.
 - `slowddim.guidance`: Labels for a network that knows them, and a scale for how closely the samples follow their label.
+- `slowddim.interop`: The same schedules and predictions under the names that `diffusers` uses, in both directions.
 - `slowddim.judges`: Eyes for digits and for airplanes: a reader of MNIST, and the main components of real pictures.
 - `slowddim.latent`: Noise as a code: encode an image, decode it again, walk from one image to another.
 - `slowddim.noising`: The algebra between a clean image, a noisy one and the noise: four lines, every direction, no loop.
@@ -23,6 +25,7 @@
 - `slowddim.oracle`: Noise predictors that are exactly right, so that samplers can be tested without training anything.
 - `slowddim.presets`: Data, network, schedule and training under one name: the systems of the sources, ready to train.
 - `slowddim.pretrained`: A trained network and its noise schedule by name, from a folder or from the hub, with a card that says what it is.
+- `slowddim.run`: Training takes hours and computers fail: what a run needs to go on where it stopped, as if nothing had happened.
 - `slowddim.schedule`: How much of the image is left at each time, and which times a sampler visits.
 - `slowddim.schedulers`: Our steps in `diffusers`' clothes: schedulers that drop into its pipelines, and a loop that takes anybody's.
 - `slowddim.steps`: One move of a sampler is one line, DDIM's equation 12. Every sampler of this library is a choice of its coefficients, and all of them run in one loop.
@@ -31,7 +34,6 @@
 - `slowddim.tables`: Table 1 for any model, the course notebook's comparison judged with enough pictures, and time against steps.
 - `slowddim.train`: Show the network a noisy image, ask for the noise, and do it again for hours without losing anything on the way.
 - `slowddim.unet`: A small network that looks at a noisy image and a time, and says which part is noise.
-- `slowddim.viz`: Grids, strips and curves: functions that take numbers and return figures.
-- `slowddim.weights`: Where trained numbers live: safetensors and JSON, written atomically, read without ever unpickling."""
+- `slowddim.viz`: Grids, strips and curves: functions that take numbers and return figures."""
 
 __version__ = "0.1.0"

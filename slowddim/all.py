@@ -9,7 +9,7 @@ import torch
 from diffusers import DDIMScheduler, DDPMScheduler
 
 from slowddim.core import *
-from slowddim.weights import *
+from slowddim.files import *
 from slowddim.schedule import *
 from slowddim.noising import *
 from slowddim.oracle import *
@@ -24,9 +24,11 @@ from slowddim.viz import *
 from slowddim.animate import *
 from slowddim.unet import *
 from slowddim.fast import *
+from slowddim.interop import *
 from slowddim.pretrained import *
 from slowddim.generate import *
 from slowddim.schedulers import *
+from slowddim.run import *
 from slowddim.optim import *
 from slowddim.train import *
 from slowddim.continuous import *

@@ -35,15 +35,16 @@ def _file(module): # its text and its syntax tree, without importing it
     text = Path(find_spec(module).origin).read_text(encoding="utf-8")
     return text, ast.parse(text)
 
-def _parameters(source): # of a function, a line each -> {name: (heading or None, description)}
+def _parameters(source): # of a function or a dataclass, a line each -> {name: (heading or None, description)}
     found, heading = {}, None
     for line in map(str.strip, source.splitlines()):
         if line.startswith(")"): break
+        match = re.match(r"(?:def \w+\(|[/*], )?(\w+)\b[^#]*# (.*)", line)
         if line.startswith("#"): heading = line.strip("# ")
-        elif match := re.match(r"(?:def \w+\(|[/*], )?(\w+)\b[^#]*# (.*)", line): found[match[1]] = heading, match[2]
+        elif match: found.setdefault(match[1], (heading, match[2]))
     return found
 
-def _said(name, parameter): # by a function of the library, about a parameter
+def _said(name, parameter): # by a function or a dataclass of the library, about a parameter
     import ast
     parts = name.split(".")
     text, node = _file(".".join(parts[:2]))
@@ -55,28 +56,14 @@ def _said(name, parameter): # by a function of the library, about a parameter
     return said[parameter][1]
 
 # %% ../nbs/api/7_app/05_cli.ipynb #0808668f
-def _written(node, tree): # the names in a table that stands in the source; None: it does not
-    import ast
-    match node:
-        case ast.Constant(): return [node.value]
-        case ast.Starred(): return _written(node.value, tree)
-        case ast.Dict(): parts = [_written(key, tree) for key in node.keys]
-        case ast.Tuple() | ast.List(): parts = [_written(element, tree) for element in node.elts]
-        case ast.Call(func=ast.Name("dict"), args=[]): parts = [[k.arg] for k in node.keywords]
-        case ast.Name():
-            assigned = [n for n in tree.body if isinstance(n, ast.Assign) and ast.unparse(n.targets[0]) == node.id]
-            return _written(assigned[0].value, tree) if assigned else None
-        case _: return None
-    return None if None in parts else [name for part in parts for name in part]
-
-def _names(name): # in a registry or a table of the library; of a single word, that
+def _names(name): # in a registry or a list of the library; of a single word, that
     import ast
     import pkgutil
     module, _, attribute = name.rpartition(".")
-    names = _written(ast.Name(attribute), _file(module)[1])
-    if names is None:
-        names = pkgutil.resolve_name(name)
-        if callable(names): names = names()
+    written = {ast.unparse(n.targets[0]): n.value for n in _file(module)[1].body if isinstance(n, ast.Assign)}
+    try: names = ast.literal_eval(written[attribute])
+    except (KeyError, ValueError): names = pkgutil.resolve_name(name)
+    if callable(names): names = names()
     return [names] if isinstance(names, str) else list(names)
 
 # %% ../nbs/api/7_app/05_cli.ipynb #49e9cd45
@@ -267,9 +254,9 @@ def _takes_preset(function): # its argument `preset` changes what the others are
 
 # %% ../nbs/api/7_app/05_cli.ipynb #d2587b63
 def _training_images(data, classes, size, preset):
-    from slowddim.data import DATA_NAMES, load_data
+    from slowddim.data import DATA, load_data
     if data is None: raise ValueError(f"the preset {preset} needs --data, a folder of images")
-    if data not in DATA_NAMES: return load_data(data, classes=classes, size=size)
+    if data not in DATA: return load_data(data, classes=classes, size=size)
     if size not in (None, _preset(preset).get("size")): raise ValueError(f"--size is for folders, {data} has its own")
     return load_data(data, classes=classes)
 
@@ -305,7 +292,7 @@ def run_train(
         data:str="fashion_mnist", # as `name` in `slowddim.data.load_data`
         classes:list[str]|None=None, # as in `slowddim.train.train`
         size:int|None=None, # as in `slowddim.data.load_data`
-        flips:bool=False, # as in `slowddim.train.train`
+        flips:bool=False, # as in `slowddim.train.Recipe`
         # network
         net:Literal["small", "source"]="small", # as in `slowddim.presets.build_model`
         widths:tuple[int, ...]=(64, 64, 128), # as in `slowddim.presets.build_model`
@@ -324,17 +311,17 @@ def run_train(
         beta_max:float=0.02, # as in `slowddim.presets.build_model`
         prediction:str="eps", # what the network predicts, one of `slowddim.noising.PREDICTIONS`; score: with net source
         continuous:bool=False, # as in `slowddim.presets.build_model`; mean absolute errors
-        weighting:str="eps", # of the loss over the times, as in `slowddim.train.train`
+        weighting:str="eps", # as in `slowddim.train.Recipe`
         lognormal:_MeanAndStd=None, # of log sigma, to draw noise levels by, like -0.5 1.4; None: every step as often
-        label_dropout:float=0.1, # as in `slowddim.train.train`
+        label_dropout:float=0.1, # as in `slowddim.train.Recipe`
         # optimisation
         epochs:int=6, # as `n_epochs` in `slowddim.train.train`
         total_steps:int|None=None, # optimiser steps instead of epochs
         bs:int=64, # as in `slowddim.train.train`
         lr:float=1e-3, # as in `slowddim.train.train`
         optimizer:Literal["adamw", "muon"]="adamw", # muon: equal steps in all directions, slower, learns more per image
-        lr_schedule:str="one_cycle", # one of `slowddim.weights.LR_SCHEDULES`; constant: a leg that another one follows
-        ema:tuple[float, ...]=(0.999,), # as in `slowddim.train.train`
+        lr_schedule:str="one_cycle", # one of `slowddim.run.LR_SCHEDULES`; constant: a leg that another one follows
+        ema:tuple[float, ...]=(0.999,), # as in `slowddim.train.Recipe`
         seed:int=0, # of the weights, the order of the images and the noise
         # machine
         precision:Literal["auto", "fp32", "bf16"]="auto", # of the network's arithmetic; auto: bf16 where it is fast
@@ -353,11 +340,11 @@ def run_train(
     import torch
 
     from slowddim.core import check_choice, default_device
+    from slowddim.files import write_json
     from slowddim.optim import Muon
     from slowddim.presets import build_model
     from slowddim.pretrained import copy_weights_, save_pretrained
-    from slowddim.train import train
-    from slowddim.weights import write_json
+    from slowddim.train import Recipe, train
     images = _training_images(data, classes, size, preset)
     network, table = build_model(
         images, net=net, widths=widths, n_blocks=n_blocks, patch_size=patch_size, attention=attention,
@@ -368,10 +355,11 @@ def run_train(
     checkpoint = folder.parent/f"{folder.name}.checkpoint.safetensors"
     kinds = dict(adamw=torch.optim.AdamW, muon=Muon)
     opt = partial(kinds[check_choice("optimizer", optimizer, kinds)], betas=(0.9, 0.99), weight_decay=1e-3)
+    recipe = Recipe(weighting=weighting, lognormal=lognormal, flips=flips, label_dropout=label_dropout, ema=ema,
+                    lr_schedule=lr_schedule, precision=precision)
     history = train(
-        network.to(default_device(device)), lr, epochs, bs, opt, table, data=images, ema=ema, checkpoint=checkpoint,
-        resume=not restart, seed=seed, precision=precision, weighting=weighting, lognormal=lognormal, flips=flips,
-        lr_schedule=lr_schedule, label_dropout=label_dropout, total_steps=total_steps, progress=not quiet, **origin,
+        network.to(default_device(device)), lr, epochs, bs, opt, table, data=images, recipe=recipe,
+        total_steps=total_steps, checkpoint=checkpoint, resume=not restart, seed=seed, progress=not quiet, **origin,
         **_continuous_losses(continuous))
     if int(os.environ.get("RANK", 0)): return f"process {os.environ['RANK']} is done" # the first one writes
     command = "slowddim train " + shlex.join(argv)
@@ -395,10 +383,10 @@ def run_fid(images:str, # an .npz with arr_0 uint8 (N, 28, 28, 1), or a folder o
             quiet:bool=False # as in `slowddim.commands.run_reconstruct`
            )->str: # what to tell the user
     "Score images against real Fashion-MNIST."
-    from slowddim.data import load_pictures
+    from slowddim.data import load_images
     from slowddim.fid import ImageEval
-    from slowddim.weights import write_json
-    x, tic = load_pictures(images, channels=1), time.perf_counter()
+    from slowddim.files import write_json
+    x, tic = load_images(images, channels=1), time.perf_counter()
     scorer = ImageEval.fashion_mnist(classifier, batch_size)
     features = scorer.features(x, progress=not quiet)
     scores = [scorer.fid(features), scorer.kid(features), *scorer.precision_recall(features)]

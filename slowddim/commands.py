@@ -36,13 +36,13 @@ def real_pictures(model, # with `.card` and `.config`
                  )->tuple: # images (n, C, S, S) in [-1, 1] where the model is, and their name
     "Open the first real images, padded for a model."
     from slowddim.core import check_int, model_device, model_shape, pad_images, to_unit
-    from slowddim.data import load_data, load_pictures
+    from slowddim.data import load_data, load_images
     from slowddim.viz import as_bytes
     channels, height, _ = model_shape(model)
     if path is None:
         data = load_data(model.card["data"], "test", classes=model.card.get("settings", {}).get("classes"))
         images, name = data.images, f"{data.name}/{data.split}"
-    else: images, name = as_bytes(load_pictures(path, channels)), str(path)
+    else: images, name = as_bytes(load_images(path, channels)), str(path)
     n = min(usual, len(images)) if n is None else check_int("n (number of images)", n, 1, len(images))
     if images.shape[1] != channels:
         raise ValueError(f"{name} has {images.shape[1]} channels, the model wants {channels}")

@@ -17,6 +17,7 @@ __all__ = ['GUESSES', 'encode_steps', 'encode_trajectory', 'encode', 'decode', '
 from collections.abc import Iterator
 
 import torch
+from fastcore.meta import delegates
 from torch import Tensor
 
 from .core import check_choice, check_images, check_int, check_same_shape, crop_images, progress_bar
@@ -51,7 +52,7 @@ def encode_trajectory(model, # `model(x, t)`, t int64 (B,): predicted noise
                       x_0:Tensor, # images (B, C, H, W)
                       schedule:NoiseSchedule, # or an object with `.schedule`
                       timesteps=50, # how many times to visit, or an explicit descending list
-                      *, refine:int=0, # corrections a step, each one more model call
+                      *, refine:int=0, # corrections a step, each one more network evaluation
                       guess:str="paper", # one of `GUESSES`
                       spacing:str="trailing", # of the times, when `timesteps` is a number
                       progress:bool=False # show a bar
@@ -63,18 +64,15 @@ def encode_trajectory(model, # `model(x, t)`, t int64 (B,): predicted noise
     return run_steps(model, check_images(x_0), steps, progress=progress)
 
 # %% ../nbs/api/2_sampling/08_latent.ipynb #5c41228e
+@delegates(encode_trajectory)
 def encode(model, # `model(x, t)`, t int64 (B,): predicted noise
            x_0:Tensor, # images (B, C, H, W)
            schedule:NoiseSchedule, # or an object with `.schedule`
            timesteps=50, # how many times to visit, or an explicit descending list
-           *, refine:int=0, # corrections a step, each one more model call
-           guess:str="paper", # one of `GUESSES`
-           spacing:str="trailing", # of the times, when `timesteps` is a number
-           progress:bool=False # show a bar
-          )->Tensor: # x_T (B, C, H, W) at the highest time; S*(1 + refine) model calls, S*refine + 1 with guess "last"
+           **kwargs # as in `encode_trajectory`
+          )->Tensor: # x_T (B, C, H, W) at the highest time; S*(1 + refine) evaluations, S*refine + 1 with guess "last"
     "Find the noise that decodes to these images (DDIM section 5.4)."
-    return arrival(encode_trajectory(model, x_0, schedule, timesteps, refine=refine, guess=guess, spacing=spacing,
-                                     progress=progress))
+    return arrival(encode_trajectory(model, x_0, schedule, timesteps, **kwargs))
 
 # %% ../nbs/api/2_sampling/08_latent.ipynb #9a2813e0
 def decode(model, # `model(x, t)`, t int64 (B,): predicted noise

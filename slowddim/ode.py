@@ -18,6 +18,7 @@ import math
 from collections.abc import Iterator
 
 import torch
+from fastcore.meta import delegates
 from torch import Tensor
 
 from .core import check_clip, check_images, check_int, model_output, randn
@@ -132,18 +133,15 @@ def ode_trajectory(model, # `model(x, t)`, t int64 (B,): predicted noise
     return run_steps(model, x_T, ode_steps(path, schedule, solver), clip=check_clip(clip), progress=progress)
 
 # %% ../nbs/api/2_sampling/07_ode.ipynb #65b78a66
+@delegates(ode_trajectory)
 def ode_sample(model, # `model(x, t)`, t int64 (B,): predicted noise
                x_T:Tensor, # standard normal start (B, C, H, W)
                schedule:NoiseSchedule, # or an object with `.schedule`
                timesteps=20, # how many times to visit, or an explicit descending list
-               *, solver="dpmpp_2m", # one of `ode_solvers()`, or a `Solver`
-               spacing:str="trailing", # of the times, when `timesteps` is a number
-               clip=None, # None, c for (-c, c), or (lo, hi): range of the predicted x_0
-               progress:bool=False # show a bar
+               **kwargs # as in `ode_trajectory`
               )->Tensor: # x_0, device and dtype of `x_T`; `Solver.evaluations` tells the cost
     "Sample by following the curve (DDIM eq. 14)."
-    return last_x0(ode_trajectory(model, x_T, schedule, timesteps, solver=solver, spacing=spacing, clip=clip,
-                                  progress=progress))
+    return last_x0(ode_trajectory(model, x_T, schedule, timesteps, **kwargs))
 
 # %% ../nbs/api/2_sampling/07_ode.ipynb #9e023259
 def divergence(model, # `model(x, t)`, t int64 (B,): predicted noise, differentiable

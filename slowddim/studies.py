@@ -72,7 +72,7 @@ def _sampling_cells(args, model, judge): # rows of the tables whose judges are n
 def _guidance_job(args, model, schedule):
     from slowddim.classifier import load_classifier
     from slowddim.fid import ImageEval
-    from slowddim.weights import repository_dir
+    from slowddim.files import repository_dir
     from slowddim.tables import guidance_cells, measure_guidance
     judge, steps = ImageEval.fashion_mnist(), args.steps or (10,)
     second = load_classifier(repository_dir()/"fashion_mnist_classifier_second")

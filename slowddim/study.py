@@ -30,7 +30,7 @@ from .generate import pick_solver, sample_images
 from .latent import encode_steps, reconstruction_error
 from .schedule import SPACINGS, NoiseSchedule, as_timesteps
 from .steps import SOLVERS
-from .weights import machine_facts, read_json, write_json
+from .files import machine_facts, read_json, write_json
 
 # %% ../nbs/api/7_app/01_study.ipynb #6cba64df
 def fill_table(file, # JSON file to write and resume

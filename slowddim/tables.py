@@ -31,7 +31,7 @@ from .generate import image_labels
 from .guidance import label_info
 from .judges import DigitEval, PixelEval, read_as_asked
 from .ode import ode_sample
-from .pretrained import schedule_to_diffusers
+from .interop import schedule_to_diffusers
 from .schedule import SPACINGS, NoiseSchedule
 from .schedulers import DiffusersStyleDDIM, diffusers_sample
 from .steps import SOLVERS

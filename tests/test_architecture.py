@@ -59,6 +59,27 @@ def test_every_notebook_is_a_module_and_no_module_is_stale(root):
         assert f"nbs/api/{folder}/{number}_{name}.ipynb" in path.read_text("utf-8")[:6000]
 
 
+def test_ddim_can_be_read_end_to_end():
+    "Sampling by DDIM runs at most 12 functions of ours outside `core`, on at most 4 pages."
+    import torch
+
+    from slowddim.ddim import ddim_sample
+    from slowddim.schedule import linear_schedule
+    seen = set()
+
+    def note(frame, event, arg):
+        code = frame.f_code
+        if event == "call" and "slowddim" in code.co_filename and not code.co_name.startswith("<"):
+            seen.add((code.co_filename.replace("\\", "/").split("/")[-1], code.co_name))
+
+    schedule, x_T = linear_schedule(), torch.randn(2, 1, 4, 4)
+    sys.setprofile(note)
+    try: ddim_sample(lambda x, t: x, x_T, schedule, 10)
+    finally: sys.setprofile(None)
+    ours = sorted((file, name) for file, name in seen if file not in ("core.py", "test_architecture.py"))
+    assert len(ours) <= 12 and len({file for file, _ in ours}) <= 4, ours
+
+
 def notebooks(root): return sorted((root/"nbs").rglob("*.ipynb"))
 
 

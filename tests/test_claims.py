@@ -5,7 +5,7 @@ from collections import Counter
 import nbformat
 import pytest
 
-from slowddim.weights import read_json
+from slowddim.files import read_json
 
 SOURCES = ("course notebook", "adaptive README", "French report", "Korean review", "slides")
 VERDICTS = ("right", "partly", "wrong", "not shown")

@@ -16,7 +16,7 @@ from slowddim.ode import SOLVERS
 from slowddim.pretrained import load_pretrained
 from slowddim.schedule import SCHEDULES, SPACINGS, linear_schedule
 from slowddim.unet import UNet
-from slowddim.weights import read_json
+from slowddim.files import read_json
 
 COMMAND = Path(sys.executable).parent/"slowddim"
 
@@ -74,7 +74,7 @@ def test_tables_read_from_the_source_are_those_that_are_imported(root):
     source = "".join((root/"slowddim"/f"{name}.py").read_text("utf-8") for name in ("cli", "commands"))
     named = set(re.findall(r"`(slowddim\.\w+\.[A-Z_]+)`", source))
     assert {"slowddim.presets.PRESETS", "slowddim.ode.SOLVERS"} < named
-    for name in [*named, "slowddim.data.DATA_NAMES", "slowddim.latent.GUESSES", "slowddim.train.WEIGHTINGS"]:
+    for name in [*named, "slowddim.data.DATA", "slowddim.latent.GUESSES"]:
         value = pkgutil.resolve_name(name)
         assert cli._names(name) == ([value] if isinstance(value, str) else list(value)), name
 
@@ -133,7 +133,7 @@ def pictures(tmp_path_factory): # files that the Fashion-MNIST model cannot use
     (["train", "--net", "source", "--upsampling", "cubic"], "'transposed', got 'cubic'"),
     (["train", "--schedule", "table"], "'angle', got 'table'"),
     (["train", "--lr-schedule", "stairs"], "'constant', got 'stairs'"),
-    (["train", "--weighting", "half"], "'min_snr', got 'half'"),
+    (["train", "--data", "digits", "--weighting", "half"], "'min_snr', got 'half'"),
     (["train", "--prediction", "half"], "'score', got 'half'"),
     (["dream"], "invalid choice"),
     (["reconstruct", "--steps", "0"], "in [1, 1000], got 0"),

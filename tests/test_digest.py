@@ -17,8 +17,8 @@ from slowddim.noising import NoisePredictor
 from slowddim.pretrained import copy_weights_, load_pretrained, save_pretrained
 from slowddim.schedule import cosine_schedule
 from slowddim.unet import UNet
-from slowddim.weights import CARD_FILE, MODEL_FILE, load_tensors, read_json, read_model_folder
-from slowddim.weights import save_model_folder, save_tensors, tensors_digest, write_json
+from slowddim.files import CARD_FILE, MODEL_FILE, load_tensors, read_json, read_model_folder
+from slowddim.files import save_model_folder, save_tensors, tensors_digest, write_json
 
 sys.path.insert(0, str(ROOT/"tools"))
 import rewrite_digests as rewriting # noqa: E402

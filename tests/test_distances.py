@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from slowddim.distances import FeatureStats, frechet_distance, kernel_distance, moments, precision_recall
-from slowddim.fid import Score, as_pictures
+from slowddim.data import as_images
+from slowddim.fid import Score
 
 
 def cloud(n, d, seed, shift=0., scale=1.):
@@ -107,10 +108,11 @@ def test_scores_of_other_eyes_refuse():
     (torch.randn(4, 1, 28, 28)*3, ValueError), (torch.full((4, 3, 28, 28), -1.), ValueError),
     (torch.full((4, 1, 28, 28), math.nan), ValueError)])
 def test_what_cannot_be_pictures_is_refused(x, error):
-    with pytest.raises(error): as_pictures(x)
+    with pytest.raises(error): as_images(x, (1, 28, 28), margin=4, dark=True, n_min=2)
 
 
 def test_a_small_overshoot_is_clamped():
     x = torch.full((4, 1, 32, 32), -1.02)
     x[:, :, 10:20, 10:20] = 1.3
-    assert as_pictures(x).min() == -1 and as_pictures(x).max() == 1
+    clamped = as_images(x, (1, 28, 28), margin=4, dark=True)
+    assert clamped.min() == -1 and clamped.max() == 1

@@ -12,8 +12,9 @@ from slowddim.classifier import accuracy, load_classifier
 from slowddim.cli import main
 from slowddim.data import load_data
 from slowddim.distances import moments
-from slowddim.fid import REFERENCE_FILE, ImageEval, as_pictures, image_features, reference_key
-from slowddim.weights import load_tensors, read_json, weights_dir
+from slowddim.data import as_images
+from slowddim.fid import REFERENCE_FILE, ImageEval, image_features, reference_key
+from slowddim.files import load_tensors, read_json, weights_dir
 
 FOLDER = weights_dir()/"fashion_mnist_classifier"
 
@@ -63,7 +64,7 @@ def test_the_floor_falls_with_n_and_is_on_record(judge, root):
 
 def test_bytes_floats_and_padding_score_the_same(judge, garments):
     with pytest.warns(UserWarning, match="the bias is larger"): score = judge.fid(garments, n_boot=0)
-    x = as_pictures(garments)
+    x = as_images(garments, (1, 28, 28))
     padded = torch.nn.functional.pad(x, (2, 2, 2, 2), value=-1.)
     for same in (garments[..., 0], garments.movedim(-1, 1), x, padded, judge.features(x)):
         assert judge.fid(same, n_boot=0) == pytest.approx(float(score), rel=1e-6)
@@ -84,7 +85,7 @@ def test_interval_kid_and_infinity(judge):
 
 def test_one_picture_is_no_crowd(judge):
     for lone in (judge.held_out[:1], -torch.ones(1, 1, 28, 28)):
-        with pytest.raises(ValueError, match="at least 2 pictures"): judge.fid(lone)
+        with pytest.raises(ValueError, match="at least 2 images"): judge.fid(lone)
 
 
 def test_weighted_moments_refuse_nothing_silently():
@@ -123,6 +124,6 @@ def test_other_classifiers_and_broken_ones_are_told_apart(tmp_path):
 
 def test_floors_of_other_draws_and_double_precision(judge, garments):
     assert judge.floor(500, draws=1) != judge.floor(500) and judge.floor(500) == judge.floor(500, draws=8)
-    floats = as_pictures(garments)
-    assert as_pictures(floats.double()).dtype == torch.float32
+    floats = as_images(garments, (1, 28, 28))
+    assert as_images(floats.double(), (1, 28, 28)).dtype == torch.float32
     with pytest.warns(UserWarning): assert torch.equal(judge.features(floats.double()), judge.features(floats))

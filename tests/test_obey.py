@@ -10,7 +10,7 @@ from torch import nn
 from slowddim.classifier import CLASSIFIER_FILE, PlainClassifier, accuracy, load_classifier, save_classifier
 from slowddim.data import load_data
 from slowddim.judges import read_as_asked, wilson_interval
-from slowddim.weights import CARD_FILE, CONFIG_FILE, read_json, repository_dir, write_json
+from slowddim.files import CARD_FILE, CONFIG_FILE, read_json, repository_dir, write_json
 
 FOLDER = repository_dir()/"fashion_mnist_classifier_second"
 

@@ -14,7 +14,7 @@ from slowddim.presets import PRESETS, open_preset
 from slowddim.pretrained import card_prose, find_model, load_pretrained, save_pretrained
 from slowddim.train import train
 from slowddim.unet import UNet
-from slowddim.weights import MODEL_FILE, REPOSITORY_MODELS, load_tensors, read_json, repository_dir, tensors_digest
+from slowddim.files import MODEL_FILE, REPOSITORY_MODELS, load_tensors, read_json, repository_dir, tensors_digest
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from slowddim import all as everything
 from slowddim.generate import sample_images
 from slowddim.pretrained import load_pretrained
 from slowddim.schedule import linear_schedule
-from slowddim.weights import MODEL_FILE, load_tensors, read_json, shipped_names, tensors_digest, weights_dir
+from slowddim.files import MODEL_FILE, load_tensors, read_json, shipped_names, tensors_digest, weights_dir
 
 
 def test_card_and_size(root):

@@ -15,7 +15,7 @@ from slowddim.oracle import GaussianOracle
 from slowddim.pretrained import load_pretrained
 from slowddim.studies import TABLES
 from slowddim.study import fill_table, mean_and_interval, measure_reconstruction, reconstruction_cells, table_rows
-from slowddim.weights import read_json
+from slowddim.files import read_json
 
 
 def rows_of(name, **wanted): # rows of a committed table, of the shipped model alone

@@ -18,7 +18,7 @@ from slowddim.pretrained import load_pretrained
 from slowddim.schedule import cosine_schedule
 from slowddim.train import train
 from slowddim.unet import UNet
-from slowddim.weights import load_tensors
+from slowddim.files import load_tensors
 
 RUN = """
 import sys, torch

@@ -6,7 +6,7 @@ import argparse
 
 from slowddim.data import load_data
 from slowddim.judges import PixelEval
-from slowddim.weights import write_json
+from slowddim.files import write_json
 
 
 def main():

@@ -26,7 +26,7 @@ from slowddim.fid import ImageEval
 from slowddim.generate import sample_images
 from slowddim.pretrained import load_pretrained
 from slowddim.study import fill_table
-from slowddim.weights import machine_facts, read_json
+from slowddim.files import machine_facts, read_json
 
 COMMON = "--data fashion_mnist --seed 0"
 LABELS = "--prediction v --weighting v --lognormal -0.5 1.4 --bs 32 --lr 7e-4" # and labels, by default

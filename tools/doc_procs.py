@@ -75,7 +75,7 @@ class link_here(Processor):
 
 def constants(cell)->list: # (name, source)
     "List the public constants that an exported cell sets."
-    if cell.cell_type != "code" or "export" not in cell.directives_: return []
+    if cell.cell_type != "code" or not {"export", "exports"} & cell.directives_.keys(): return []
     found = []
     for node in (n for n in ast.parse(cell.source).body if isinstance(n, ast.Assign)):
         names = [t for target in node.targets for t in getattr(target, "elts", [target]) if isinstance(t, ast.Name)]
@@ -102,7 +102,7 @@ class show_constants(Processor):
 
 def records(cell)->dict: # class name -> its lines down to the last field
     "Find the named tuples and dataclasses of an exported cell, and classes that are made by `__new__`."
-    if cell.cell_type != "code" or "export" not in cell.directives_: return {}
+    if cell.cell_type != "code" or not {"export", "exports"} & cell.directives_.keys(): return {}
     found, lines = {}, cell.source.splitlines()
     for node in ast.parse(cell.source).body:
         if not isinstance(node, ast.ClassDef): continue

@@ -11,7 +11,7 @@ from slowddim.core import image_generators, randn
 from slowddim.ode import ode_trajectory
 from slowddim.pretrained import load_pretrained
 from slowddim.viz import plot_losses
-from slowddim.weights import read_json
+from slowddim.files import read_json
 
 ROOT = Path(__file__).parent.parent
 

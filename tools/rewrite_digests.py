@@ -23,8 +23,8 @@ import torch
 from slowddim.classifier import CLASSIFIER_FILE
 from slowddim.data import load_data
 from slowddim.fid import REFERENCE_FILE, reference_key
-from slowddim.weights import CARD_FILE, MODEL_FILE, atomic_path, load_tensors, save_tensors
-from slowddim.weights import tensors_digest
+from slowddim.files import CARD_FILE, MODEL_FILE, atomic_path, load_tensors, save_tensors
+from slowddim.files import tensors_digest
 
 ROOT = Path(__file__).parent.parent
 FOLDERS = ("slowddim/weights_data/*", "models/*")

@@ -22,7 +22,7 @@ from slowddim.classifier import train_classifier
 from slowddim.data import load_data
 from slowddim.fid import REFERENCE_FILE, ImageEval, make_reference, reference_key
 from slowddim.judges import DigitEval
-from slowddim.weights import load_tensors, machine_facts, save_tensors, write_json
+from slowddim.files import load_tensors, machine_facts, save_tensors, write_json
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT/"slowddim"/"weights_data"/"fashion_mnist_classifier"
