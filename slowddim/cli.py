@@ -39,21 +39,23 @@ def _parameters(source): # of a function or a dataclass, a line each -> {name: (
     found, heading = {}, None
     for line in map(str.strip, source.splitlines()):
         if line.startswith(")"): break
-        match = re.match(r"(?:def \w+\(|[/*], )?(\w+)\b[^#]*# (.*)", line)
+        match = re.match(r"(?:def \w+\(|[/*], |\*\*)?(\w+)\b[^#]*# (.*)", line)
         if line.startswith("#"): heading = line.strip("# ")
         elif match: found.setdefault(match[1], (heading, match[2]))
     return found
 
 def _said(name, parameter): # by a function or a dataclass of the library, about a parameter
     import ast
-    parts = name.split(".")
-    text, node = _file(".".join(parts[:2]))
-    for part in parts[2:]:
+    package, module, *parts = name.split(".")
+    text, node = _file(f"{package}.{module}")
+    for part in parts:
         node = next((n for n in node.body if getattr(n, "name", None) == part), None)
         if node is None: raise LookupError(f"there is no {name}")
     said = _parameters(ast.get_source_segment(text, node))
-    if parameter not in said: raise LookupError(f"{name} says nothing of {parameter}")
-    return said[parameter][1]
+    if parameter in said: return said[parameter][1]
+    _, passed_on = said.get("kwargs", (None, "")) # such as "as in `iter_images`", where a function delegates
+    if match := re.search(r"as in `(\w+)`", passed_on): return _said(f"{package}.{module}.{match[1]}", parameter)
+    raise LookupError(f"{name} says nothing of {parameter}")
 
 # %% ../nbs/api/7_app/05_cli.ipynb #0808668f
 def _names(name): # in a registry or a list of the library; of a single word, that
