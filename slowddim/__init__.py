@@ -4,7 +4,7 @@
 - `slowddim.animate`: A trajectory as a film: a player in the notebook, a GIF, an APNG or a page, without network and within a size budget.
 - `slowddim.classifier`: A small network that knows a shirt from a coat, and 128 numbers by which it tells.
 - `slowddim.cli`: `slowddim sample`, `train`, `fid` and the rest: the library for people who would rather not open Python.
-- `slowddim.commands`: `slowddim reconstruct`, `interpolate` and `animate`: round trips and walks between pictures.
+- `slowddim.commands`: `slowddim reconstruct`, `interpolate` and `animate`: round trips and interpolations between images.
 - `slowddim.continuous`: Keras' DDIM: an angle for time, the noise variance for a clock, images of unit variance, and the same loop as everywhere.
 - `slowddim.core`: Small things every other room stands on: checks with clear errors, seeded noise, pixels, devices.
 - `slowddim.data`: Fashion-MNIST, MNIST, CIFAR-10, scikit-learn's digits or a folder of images, as one tensor of bytes.

@@ -1,8 +1,8 @@
 """`slowddim sample`, `train`, `fid` and the rest: the library for people who would rather not open Python.
 
-Three commands cover the first afternoon: one makes pictures, one makes models, one scores pictures. Four more, from `03_commands` and `04_studies`, walk
-between pictures and fill tables. Every option has a default that works, every wrong value is answered with one clear line and exit
-code 2, long work shows a bar, and a run that was cut off goes on where it stopped when the same command is given again.
+Three commands cover the first afternoon: one makes images, one trains models, one scores images. Four more, from `03_commands` and `04_studies`, go back and forth between images and
+noise, and fill tables. Every option has a default that works, every wrong value is answered with one clear line and exit code 2, long work shows a bar, and a run that
+was cut off goes on where it stopped when the same command is given again. A command is a Python function, and its options are described once, beside its parameters.
 
 Docs: https://slowddim.github.io/slowddim/api/7_app/cli.html.md"""
 
@@ -13,286 +13,423 @@ __all__ = ['run_sample', 'run_train', 'run_fid', 'make_parser', 'parse_args', 'm
 
 # %% ../nbs/api/7_app/05_cli.ipynb #7d108200
 import argparse
+import functools
 import os
+import re
 import shlex
 import sys
 import time
+import types
 from pathlib import Path
+from typing import Annotated, Literal, Union, get_args, get_origin
 
 import slowddim
-from .commands import add_reconstruct, add_walks
+from .commands import open_model, run_animate, run_interpolate, run_reconstruct
 from .studies import add_table
 
+# %% ../nbs/api/7_app/05_cli.ipynb #94b90e3d
+@functools.cache
+def _file(module): # its text and its syntax tree, without importing it
+    import ast
+    from importlib.util import find_spec
+    text = Path(find_spec(module).origin).read_text(encoding="utf-8")
+    return text, ast.parse(text)
+
+def _parameters(source): # of a function or a dataclass, a line each -> {name: (heading or None, description)}
+    found, heading = {}, None
+    for line in map(str.strip, source.splitlines()):
+        if line.startswith(")"): break
+        match = re.match(r"(?:def \w+\(|[/*], |\*\*)?(\w+)\b[^#]*# (.*)", line)
+        if line.startswith("#"): heading = line.strip("# ")
+        elif match: found.setdefault(match[1], (heading, match[2]))
+    return found
+
+def _said(name, parameter): # by a function or a dataclass of the library, about a parameter
+    import ast
+    package, module, *parts = name.split(".")
+    text, node = _file(f"{package}.{module}")
+    for part in parts:
+        node = next((n for n in node.body if getattr(n, "name", None) == part), None)
+        if node is None: raise LookupError(f"there is no {name}")
+    said = _parameters(ast.get_source_segment(text, node))
+    if parameter in said: return said[parameter][1]
+    _, passed_on = said.get("kwargs", (None, "")) # such as "as in `iter_images`", where a function delegates
+    if match := re.search(r"as in `(\w+)`", passed_on): return _said(f"{package}.{module}.{match[1]}", parameter)
+    raise LookupError(f"{name} says nothing of {parameter}")
+
+# %% ../nbs/api/7_app/05_cli.ipynb #0808668f
+def _names(name): # in a registry or a list of the library; of a single word, that
+    import ast
+    import pkgutil
+    module, _, attribute = name.rpartition(".")
+    written = {ast.unparse(n.targets[0]): n.value for n in _file(module)[1].body if isinstance(n, ast.Assign)}
+    try: names = ast.literal_eval(written[attribute])
+    except (KeyError, ValueError): names = pkgutil.resolve_name(name)
+    if callable(names): names = names()
+    return [names] if isinstance(names, str) else list(names)
+
+# %% ../nbs/api/7_app/05_cli.ipynb #49e9cd45
+def _resolve(text, parameter): # a description, with what it takes from other functions
+    def said(match):
+        function, name = match["function"], match["name"] or parameter
+        text = re.sub(r",? (?:see|or an?) `[^`]+`", "", _said(function, name))
+        module = ".".join(function.split(".")[:2])
+        return _resolve(re.sub(r"`([A-Z_]+)`", rf"`{module}.\1`", text), name)
+    return re.sub(r"as (?:`(?P<name>\w+)` )?in `(?P<function>[\w.]+)`", said, text)
+
+def _describe(text, parameter): # the same for the shell, with the names that it may be given
+    text = re.sub(r"`(slowddim\.[\w.]+)`", lambda match: ", ".join(_names(match[1])), _resolve(text, parameter))
+    return text.replace("`", "")
+
+# %% ../nbs/api/7_app/05_cli.ipynb #2e0cb1b4
+def _reads(annotation): # what `add_argument` is told about a type
+    extra = {}
+    if get_origin(annotation) is Annotated: annotation, extra = get_args(annotation)
+    if get_origin(annotation) in (Union, types.UnionType): annotation = get_args(annotation)[0] # as in int|None
+    kind, of = get_origin(annotation), get_args(annotation)
+    if annotation is bool: how = dict(action=argparse.BooleanOptionalAction)
+    elif kind is Literal: how = dict(choices=of)
+    elif kind is list: how = dict(type=of[0], nargs="+")
+    elif kind is tuple: how = dict(type=of[0], nargs="+" if of[-1] is Ellipsis else len(of))
+    else: how = dict(type=annotation)
+    return how | extra
+
+# %% ../nbs/api/7_app/05_cli.ipynb #67806edd
+class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
+    "Looks up what an option means when its help is shown."
+    def _expand_help(self, action): return _describe(super()._expand_help(action), action.dest)
+
+class _Parser(argparse.ArgumentParser):
+    "Answers bad input with one line and exit code 2."
+    def error(self, message): self.exit(2, f"{self.prog}: {message}\n")
+
+def _add_options(parser, function, only=None): # `only`: names of parameters, without their headings
+    import inspect
+    told, groups = _parameters(inspect.getsource(function)), {None: parser}
+    for name, p in inspect.signature(function).parameters.items():
+        if p.kind is p.KEYWORD_ONLY or (only is not None and name not in only): continue
+        heading, text = told[name]
+        if only is not None: heading = None
+        if heading not in groups: groups[heading] = parser.add_argument_group(heading)
+        option, how = "--" + name.replace("_", "-"), _reads(p.annotation)
+        if p.default is not p.empty: how["default"] = list(p.default) if isinstance(p.default, tuple) else p.default
+        if p.kind is p.POSITIONAL_ONLY:
+            option = name
+            if "default" in how: how["nargs"] = "?"
+        groups[heading].add_argument(option, help=text.replace("%", "%%"), **how)
+
+def _check(function, args): # names that must be those of a registry
+    import inspect
+
+    from slowddim.core import check_choice
+    for name, (_, text) in _parameters(inspect.getsource(function)).items():
+        value, listed = getattr(args, name, None), re.search(r"one of `([\w.]+)`(?!,? or)", _resolve(text, name))
+        if value is not None and listed: check_choice("--" + name.replace("_", "-"), value, _names(listed[1]))
+
+def _call(function, args): # with what the shell said
+    import inspect
+    _check(function, args)
+    parameters = inspect.signature(function).parameters.values()
+    values = {p.name: getattr(args, p.name) for p in parameters if hasattr(args, p.name)}
+    places = [values.pop(p.name) for p in parameters if p.kind is p.POSITIONAL_ONLY]
+    return function(*places, **values)
+
+def _add_command(sub, function, options=True): # its name without "run_" is the command's
+    parser = sub.add_parser(function.__name__.removeprefix("run_"), help=function.__doc__, description=function.__doc__,
+                            formatter_class=_HelpFormatter)
+    parser.set_defaults(run=functools.partial(_call, function))
+    if options: _add_options(parser, function)
+    return parser
+
 # %% ../nbs/api/7_app/05_cli.ipynb #c642274c
-def _write_film(path, model, schedule, args, labels): # the grid forming, as GIF
+def _write_film(path, model, schedule, n, n_cols, scale, quiet, *, timesteps, seed, start, labels, guidance, precision,
+                compile, batch_size, **how): # the grid forming, in one batch
     import torch
 
     from slowddim.animate import animate
     from slowddim.core import DATA_RANGE, image_generators, model_device, model_shape, randn
     from slowddim.fast import fast_copy, pick_arithmetic
     from slowddim.generate import ask_for, image_labels, solver_trajectory
-    generators = image_generators(args.seed, args.start, args.n)
-    x_T = randn((args.n, *model_shape(model)), generator=generators, device=model_device(model))
-    network = fast_copy(model, pick_arithmetic(model, args.precision, _yes_or_no(args.compile)), args.n)
-    asked = ask_for(network, image_labels(model, args.seed, args.start, args.n, labels), args.guidance)
+    generators = image_generators(seed, start, n)
+    x_T = randn((n, *model_shape(model)), generator=generators, device=model_device(model))
+    network = fast_copy(model, pick_arithmetic(model, precision, compile), n)
+    asked = ask_for(network, image_labels(model, seed, start, n, labels), guidance)
     with torch.inference_mode():
-        states = solver_trajectory(asked, x_T, schedule, args.steps, solver=args.solver, eta=args.eta,
-                                   spacing=args.spacing, clip=DATA_RANGE, generator=generators,
-                                   progress=not args.quiet)
+        states = solver_trajectory(asked, x_T, schedule, timesteps, clip=DATA_RANGE, generator=generators,
+                                   progress=not quiet, **how)
         predicted = [state.x_0.cpu() for state in states]
     size = getattr(model.config, "image_size", None)
-    animate(predicted, n_images=args.n, n_cols=args.n_cols, size=size, scale=args.scale, ink=False,
-            max_mb=50).save(path)
+    animate(predicted, n_images=n, n_cols=n_cols, size=size, scale=scale, ink=False, max_mb=50).save(path)
 
-def _yes_or_no(word): return dict(yes=True, no=False).get(word, word)
-
-def _rows_of_labels(args, model): # `--label` as `image_labels` takes it; sets args.n and args.n_cols
+def _rows_of_labels(label, model, n): # -> labels as `image_labels` takes them, number of images, columns or None
     from slowddim.guidance import label_info
-    args.n_cols, info, asked = None, label_info(model), args.label
-    if asked is None or [a.casefold() for a in asked] != ["all"]:
-        args.n = 64 if args.n is None else args.n
-        return asked[0] if asked and len(asked) == 1 else asked and [asked[i % len(asked)] for i in range(args.n)]
+    if isinstance(label, str): label = [label]
+    if label is None or [word.casefold() for word in label] != ["all"]:
+        n = 64 if n is None else n
+        if label is None: return None, n, None
+        return label[0] if len(label) == 1 else [label[i % len(label)] for i in range(n)], n, None
+    info = label_info(model)
     if info is None: raise ValueError("--label all: the model knows no labels")
-    args.n = 8*info.n_labels if args.n is None else args.n
-    if args.n % info.n_labels:
-        raise ValueError(f"--label all draws a row a label: --n must be a multiple of {info.n_labels}, got {args.n}")
-    args.n_cols = args.n//info.n_labels
-    return [k for k in info.numbers for _ in range(args.n_cols)]
+    n = 8*info.n_labels if n is None else n
+    if n % info.n_labels:
+        raise ValueError(f"--label all draws a row a label: --n must be a multiple of {info.n_labels}, got {n}")
+    n_cols = n//info.n_labels
+    return [k for k in info.numbers for _ in range(n_cols)], n, n_cols
 
 # %% ../nbs/api/7_app/05_cli.ipynb #b1079b07
-def run_sample(args:argparse.Namespace # parsed by `make_parser`
-              )->str: # what to tell the user
-    "Sample images from a model and write them to a file."
-    path = Path(args.out)
+def run_sample(
+        # images
+        model:str="fashion_mnist", # as `name` in `slowddim.pretrained.load_pretrained`
+        n:int|None=None, # number of images; None: 64, or eight a label for --label all
+        label:list[str]|str|None=None, # parts of names, or numbers; all: a row each; none: no label; None: all evenly
+        guidance:float=1., # as in `slowddim.generate.iter_images`; at any other than 0 and 1, two evaluations a time
+        seed:int=0, # as in `slowddim.generate.iter_images`
+        start:int=0, # as in `slowddim.generate.iter_images`
+        # sampler
+        steps:int|None=None, # times to visit; None: 20, or what the card advises if eta and solver are None too
+        solver:str|None=None, # one of `slowddim.ode.SOLVERS`; None: `slowddim.generate.DEFAULT_SOLVER`
+        eta:float|None=None, # as in `slowddim.generate.iter_images`; not 0: solver ddim; None: 0, or as for steps
+        spacing:str|None=None, # one of `slowddim.schedule.SPACINGS`; None: trailing, or as for steps
+        # machine
+        batch_size:int|None=None, # as in `slowddim.generate.iter_images`
+        precision:Literal["auto", "fp32", "bf16"]="auto", # as in `slowddim.generate.iter_images`
+        compile:Literal["auto", "yes", "no"]="auto", # as in `slowddim.generate.iter_images`
+        device:str|None=None, # as in `slowddim.commands.open_model`
+        # file
+        out:str="samples.png", # a .png grid, a .gif film, or an .npz with arr_0 uint8 (N, H, W, C)
+        scale:int=2, # of a .png or .gif: as in `slowddim.viz.save_grid`
+        quiet:bool=False # as in `slowddim.commands.run_reconstruct`
+       )->str: # what to tell the user
+    "Make images with a trained model."
+    path = Path(out)
     if path.suffix not in (".png", ".gif", ".npz"):
-        raise ValueError(f"--out must end in .png, .gif or .npz, got {args.out!r}")
-    from slowddim.core import check_int, default_device
+        raise ValueError(f"--out must end in .png, .gif or .npz, got {str(out)!r}")
+    from slowddim.core import check_int
     from slowddim.generate import iter_images, sample_images, sample_to_npz
-    from slowddim.pretrained import load_pretrained
     from slowddim.viz import save_grid
     tic = time.perf_counter()
-    check_int("scale", args.scale, 1)
-    model, schedule = load_pretrained(args.model, device=default_device(args.device))
-    free = args.steps is None and args.eta is None and args.solver is None # then the model's card may advise
-    usual, advised = dict(steps=20, eta=0., spacing="trailing"), getattr(model, "card", {}).get("sampling", {})
-    for name, value in (usual | advised if free else usual).items():
-        if getattr(args, name) is None: setattr(args, name, value)
-    labels = _rows_of_labels(args, model)
-    how = dict(timesteps=args.steps, solver=args.solver, eta=args.eta, spacing=args.spacing, seed=args.seed,
-               start=args.start, batch_size=args.batch_size, precision=args.precision,
-               compile=_yes_or_no(args.compile), labels=labels, guidance=args.guidance)
-    iter_images(model, schedule, args.n, **how) # refuses bad input before a folder is made
+    check_int("scale", scale, 1)
+    network, schedule = open_model(model, device=device)
+    usual = dict(steps=20, eta=0., spacing="trailing")
+    if steps is None and eta is None and solver is None: usual |= getattr(network, "card", {}).get("sampling", {})
+    given = dict(steps=steps, eta=eta, spacing=spacing, solver=solver)
+    how = usual | {name: value for name, value in given.items() if value is not None}
+    timesteps = how.pop("steps")
+    labels, n, n_cols = _rows_of_labels(label, network, n)
+    how |= dict(timesteps=timesteps, seed=seed, start=start, batch_size=batch_size, precision=precision, labels=labels,
+                guidance=guidance, compile=dict(yes=True, no=False).get(compile, compile))
+    iter_images(network, schedule, n, **how) # refuses bad input before a folder is made
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix == ".npz": sample_to_npz(path, model, schedule, args.n, progress=not args.quiet, **how)
-    elif path.suffix == ".gif": _write_film(path, model, schedule, args, labels)
+    if path.suffix == ".npz": sample_to_npz(path, network, schedule, n, progress=not quiet, **how)
+    elif path.suffix == ".gif": _write_film(path, network, schedule, n, n_cols, scale, quiet, **how)
     else:
-        images = sample_images(model, schedule, args.n, progress=not args.quiet, **how)
-        save_grid(path, images, n_cols=args.n_cols, scale=args.scale)
-    calls = "1 step" if args.steps == 1 else f"{args.steps} steps"
-    return f"{args.n} images, {calls} each, in {time.perf_counter() - tic:.1f} s -> {path}"
+        images = sample_images(network, schedule, n, progress=not quiet, **how)
+        save_grid(path, images, n_cols=n_cols, scale=scale)
+    took = "1 step" if timesteps == 1 else f"{timesteps} steps"
+    return f"{n} images, {took} each, in {time.perf_counter() - tic:.1f} s -> {path}"
 
 # %% ../nbs/api/7_app/05_cli.ipynb #c4997c26
-_BUILD = ("net", "widths", "n_blocks", "patch_size", "attention", "upsampling", "dropout", "norm", "n_transformer",
-          "unconditional", "schedule", "n_steps", "beta_max", "prediction", "continuous", "seed")
+def _preset(name): # its options; none without a name
+    if name is None: return {}
+    from slowddim.core import check_choice
+    from slowddim.presets import PRESETS
+    return PRESETS[check_choice("--preset", name, PRESETS)]
 
-def _build(args): # -> network, schedule and data
+def _as_argv(given): # arguments as the words of a command line
+    words = []
+    for name, value in given.items():
+        option = name.replace("_", "-")
+        if isinstance(value, bool): words.append(f"--{option}" if value else f"--no-{option}")
+        elif isinstance(value, (list, tuple)): words += [f"--{option}", *map(str, value)]
+        elif value is not None: words += [f"--{option}", str(value)]
+    return words
+
+def _takes_preset(function): # its argument `preset` changes what the others are if they are not given
+    @functools.wraps(function)
+    def run(*args, **kwargs):
+        import inspect
+        given = inspect.signature(function).bind(*args, **kwargs).arguments
+        told = {name: value for name, value in given.items() if name not in ("argv", "sampling")}
+        given.setdefault("argv", _as_argv(told))
+        return function(**_preset(given.get("preset")) | given)
+    return run
+
+# %% ../nbs/api/7_app/05_cli.ipynb #d2587b63
+def _training_images(data, classes, size, preset):
     from slowddim.data import DATA, load_data
-    from slowddim.presets import PRESETS, build_model
-    if args.data is None: raise ValueError(f"the preset {args.preset} needs --data, a folder of images")
-    if args.data in DATA and args.size not in (None, PRESETS.get(args.preset, {}).get("size")):
-        raise ValueError(f"--size is for folders, {args.data} has its own")
-    size = None if args.data in DATA else args.size
-    data = load_data(args.data, classes=args.classes, size=size)
-    return *build_model(data, **{k: getattr(args, k) for k in _BUILD}), data
+    if data is None: raise ValueError(f"the preset {preset} needs --data, a folder of images")
+    if data not in DATA: return load_data(data, classes=classes, size=size)
+    if size not in (None, _preset(preset).get("size")): raise ValueError(f"--size is for folders, {data} has its own")
+    return load_data(data, classes=classes)
 
-# %% ../nbs/api/7_app/05_cli.ipynb #9d0011c7
-def _continuous_losses(args): # what `train` is told for a run in continuous time
+def _continuous_losses(continuous): # what `train` is told for a run in continuous time
     from functools import partial
 
     from slowddim.continuous import angle_loss
-    return dict(loss=angle_loss, track=dict(image_losses=partial(angle_loss, of="image"))) if args.continuous else {}
+    return dict(loss=angle_loss, track=dict(image_losses=partial(angle_loss, of="image"))) if continuous else {}
 
 def _images_before(init): # how many images a starting point was trained on; None: its card does not tell
     from slowddim.pretrained import load_pretrained
     if init is None: return 0
     return load_pretrained(init)[0].card.get("images_seen")
 
-def run_train(args:argparse.Namespace # parsed by `make_parser`
-             )->str: # what to tell the user
+def _test_loss(history): # of the weights that are written; None: it was not measured
+    if "average_losses" in history: return min(history["average_losses"].values())
+    return history["test_losses"][-1][1] if history["test_losses"] else None
+
+def _schedules(): # names of those that are tabulated for any T
+    import inspect
+
+    from slowddim.schedule import SCHEDULES
+    return [name for name, build in SCHEDULES.items() if "n_steps" in inspect.signature(build).parameters]
+
+# %% ../nbs/api/7_app/05_cli.ipynb #9d0011c7
+_Levels = Annotated[tuple[int, ...]|None, dict(nargs="*")] # there may be none
+_MeanAndStd = Annotated[tuple[float, float]|None, dict(metavar=("MEAN", "STD"))]
+
+@_takes_preset
+def run_train(
+        preset:str|None=None, # a whole system, which other options change: one of `slowddim.presets.PRESETS`
+        # data
+        data:str="fashion_mnist", # as `name` in `slowddim.data.load_data`
+        classes:list[str]|None=None, # as in `slowddim.train.train`
+        size:int|None=None, # as in `slowddim.data.load_data`
+        flips:bool=False, # as in `slowddim.train.Recipe`
+        # network
+        net:Literal["small", "source"]="small", # as in `slowddim.presets.build_model`
+        widths:tuple[int, ...]=(64, 64, 128), # as in `slowddim.presets.build_model`
+        n_blocks:int=1, # as in `slowddim.presets.build_model`
+        patch_size:int=2, # as in `slowddim.presets.build_model`
+        attention:_Levels=None, # as in `slowddim.presets.build_model`
+        upsampling:str="nearest", # one of `slowddim.unet.UPSAMPLINGS`: repeated pixels or transposed convolutions
+        dropout:float=0., # as in `slowddim.presets.build_model`
+        norm:str="group", # of the features, one of `slowddim.unet.NORMS`
+        n_transformer:int=0, # as in `slowddim.presets.build_model`
+        unconditional:bool=False, # as in `slowddim.presets.build_model`
+        init:str|None=None, # start from this model's weights, a name or a folder; None: from random ones
+        # noise and loss
+        schedule:str="linear", # one of `slowddim.cli._schedules`
+        n_steps:int=1000, # as in `slowddim.presets.build_model`
+        beta_max:float=0.02, # as in `slowddim.presets.build_model`
+        prediction:str="eps", # what the network predicts, one of `slowddim.noising.PREDICTIONS`; score: with net source
+        continuous:bool=False, # as in `slowddim.presets.build_model`; mean absolute errors
+        weighting:str="eps", # as in `slowddim.train.Recipe`
+        lognormal:_MeanAndStd=None, # of log sigma, to draw noise levels by, like -0.5 1.4; None: every step as often
+        label_dropout:float=0.1, # as in `slowddim.train.Recipe`
+        # optimisation
+        epochs:int=6, # as `n_epochs` in `slowddim.train.train`
+        total_steps:int|None=None, # optimiser steps instead of epochs
+        bs:int=64, # as in `slowddim.train.train`
+        lr:float=1e-3, # as in `slowddim.train.train`
+        optimizer:Literal["adamw", "muon"]="adamw", # muon: equal steps in all directions, slower, learns more per image
+        lr_schedule:str="one_cycle", # one of `slowddim.run.LR_SCHEDULES`; constant: a leg that another one follows
+        ema:tuple[float, ...]=(0.999,), # as in `slowddim.train.Recipe`
+        seed:int=0, # of the weights, the order of the images and the noise
+        # machine
+        precision:Literal["auto", "fp32", "bf16"]="auto", # of the network's arithmetic; auto: bf16 where it is fast
+        device:str|None=None, # as in `slowddim.commands.open_model`
+        # files
+        out:str="model", # folder to write; its checkpoint lies beside it
+        log:str|None=None, # JSON file for the loss curve; None: log.json in the folder
+        restart:bool=False, # ignore an existing checkpoint
+        quiet:bool=False, # as in `slowddim.commands.run_reconstruct`
+        *, sampling:dict|None=None, # how to sample, for the card
+        argv:list[str]|None=None # words of the command line, for the card; None: made from the arguments
+       )->str: # what to tell the user
     "Train a model and write its folder."
     from functools import partial
 
     import torch
 
-    from slowddim.core import default_device
-    from slowddim.optim import Muon
-    from slowddim.pretrained import copy_weights_, save_pretrained
-    from slowddim.train import train
+    from slowddim.core import check_choice, default_device
     from slowddim.files import write_json
-    model, schedule, data = _build(args)
-    before = _images_before(args.init)
-    out, origin = Path(args.out), dict(init=copy_weights_(model, args.init)) if args.init else {}
-    checkpoint = out.parent/f"{out.name}.checkpoint.safetensors"
-    opt = partial(Muon if args.optimizer == "muon" else torch.optim.AdamW, betas=(0.9, 0.99), weight_decay=1e-3)
-    log = train(model.to(default_device(args.device)), args.lr, args.epochs, args.bs, opt, schedule, data=data,
-                ema=args.ema, checkpoint=checkpoint, resume=not args.restart, seed=args.seed,
-                precision=args.precision, weighting=args.weighting, lognormal=args.lognormal, flips=args.flips,
-                lr_schedule=args.lr_schedule, label_dropout=args.label_dropout,
-                total_steps=args.total_steps, progress=not args.quiet, **origin, **_continuous_losses(args))
+    from slowddim.optim import Muon
+    from slowddim.presets import build_model
+    from slowddim.pretrained import copy_weights_, save_pretrained
+    from slowddim.train import Recipe, train
+    images = _training_images(data, classes, size, preset)
+    network, table = build_model(
+        images, net=net, widths=widths, n_blocks=n_blocks, patch_size=patch_size, attention=attention,
+        upsampling=upsampling, dropout=dropout, norm=norm, n_transformer=n_transformer, unconditional=unconditional,
+        schedule=schedule, n_steps=n_steps, beta_max=beta_max, prediction=prediction, continuous=continuous, seed=seed)
+    before, folder = _images_before(init), Path(out)
+    origin = {} if init is None else dict(init=copy_weights_(network, init))
+    checkpoint = folder.parent/f"{folder.name}.checkpoint.safetensors"
+    kinds = dict(adamw=torch.optim.AdamW, muon=Muon)
+    opt = partial(kinds[check_choice("optimizer", optimizer, kinds)], betas=(0.9, 0.99), weight_decay=1e-3)
+    recipe = Recipe(weighting=weighting, lognormal=lognormal, flips=flips, label_dropout=label_dropout, ema=ema,
+                    lr_schedule=lr_schedule, precision=precision)
+    history = train(
+        network.to(default_device(device)), lr, epochs, bs, opt, table, data=images, recipe=recipe,
+        total_steps=total_steps, checkpoint=checkpoint, resume=not restart, seed=seed, progress=not quiet, **origin,
+        **_continuous_losses(continuous))
     if int(os.environ.get("RANK", 0)): return f"process {os.environ['RANK']} is done" # the first one writes
-    command = "slowddim train " + shlex.join(args.argv)
-    facts = {k: v for k, v in log.items() if k not in ("losses", "test_losses", "image_losses")}
-    advice = dict(sampling=args.sampling) if args.sampling else {}
-    seen = None if before is None else before + log["steps"]*args.bs
-    best = min(log["average_losses"].values()) if "average_losses" in log else None
-    card = dict(name=out.name, **advice, **origin, images_seen=seen, command=command, version=slowddim.__version__,
-                test_loss=best or (log["test_losses"][-1][1] if log["test_losses"] else None), **facts)
-    card = save_pretrained(model, schedule, out, card)
-    write_json(args.log or out/"log.json", dict(command=command, digest=card["digest"], **origin, **log))
+    command = "slowddim train " + shlex.join(argv)
+    facts = {k: v for k, v in history.items() if k not in ("losses", "test_losses", "image_losses")}
+    advice = dict(sampling=sampling) if sampling else {}
+    seen = None if before is None else before + history["steps"]*bs
+    card = dict(name=folder.name, **advice, **origin, images_seen=seen, command=command, version=slowddim.__version__,
+                test_loss=_test_loss(history), **facts)
+    card = save_pretrained(network, table, folder, card)
+    write_json(log or folder/"log.json", dict(command=command, digest=card["digest"], **origin, **history))
     checkpoint.unlink(missing_ok=True)
-    took = f"{log['steps']} steps in {log['seconds']/60:.1f} min"
-    return f"trained {took} -> {out} ({card['bytes']/1e6:.1f} MB); next: slowddim sample --model {out}"
+    took = f"{history['steps']} steps in {history['seconds']/60:.1f} min"
+    return f"trained {took} -> {folder} ({card['bytes']/1e6:.1f} MB); next: slowddim sample --model {folder}"
 
 # %% ../nbs/api/7_app/05_cli.ipynb #14218ef8
-def run_fid(args:argparse.Namespace # parsed by `make_parser`
+def run_fid(images:str, # an .npz with arr_0 uint8 (N, 28, 28, 1), or a folder of 28x28 images
+            /, classifier:str|None=None, # as `fp` in `slowddim.fid.ImageEval.fashion_mnist`
+            batch_size:int=512, # as `bs` in `slowddim.fid.ImageEval.fashion_mnist`
+            out:str|None=None, # JSON file for the scores
+            device:str|None=None, # makes no difference: scores are computed on the CPU
+            quiet:bool=False # as in `slowddim.commands.run_reconstruct`
            )->str: # what to tell the user
-    "Score pictures against real Fashion-MNIST."
+    "Score images against real Fashion-MNIST."
     from slowddim.data import load_images
     from slowddim.fid import ImageEval
     from slowddim.files import write_json
-    x, tic = load_images(args.pictures, channels=1), time.perf_counter()
-    judge = ImageEval.fashion_mnist(args.classifier, args.batch_size)
-    features = judge.features(x, progress=not args.quiet)
-    scores = [judge.fid(features), judge.kid(features), *judge.precision_recall(features)]
+    x, tic = load_images(images, channels=1), time.perf_counter()
+    scorer = ImageEval.fashion_mnist(classifier, batch_size)
+    features = scorer.features(x, progress=not quiet)
+    scores = [scorer.fid(features), scorer.kid(features), *scorer.precision_recall(features)]
     took = time.perf_counter() - tic
-    if args.out:
-        write_json(args.out, dict(pictures=str(args.pictures), seconds=round(took, 2),
-                                  scores=[s.facts() for s in scores]))
-    return "\n".join([*map(repr, scores), f"{len(x):,} pictures in {took:.1f} s"])
-
-# %% ../nbs/api/7_app/05_cli.ipynb #99f73739
-def _add_sample(sub):
-    p = sub.add_parser("sample", help="make images with a trained model",
-                       formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    p.add_argument("--model", default="fashion_mnist", help="a shipped name, a folder, or a hub id owner/model")
-    p.add_argument("--n", type=int, default=None, help="number of images; None: 64, or eight a label for --label all")
-    p.add_argument("--label", nargs="+", default=None,
-                   help="what the images show: names, or parts of names, or numbers of the model's labels, in turn; "
-                        "all: a row each; none: whatever comes; None: all labels evenly")
-    p.add_argument("--guidance", type=float, default=1.,
-                   help="0 ignores the label, 1 obeys it, above exaggerates it, at two evaluations a time")
-    p.add_argument("--steps", type=int, default=None,
-                   help="times to visit, 1 to the model's T; an evaluation each; None: 20, or what the model's card "
-                        "advises if --eta and --solver are not given either")
-    p.add_argument("--solver", default=None,
-                   help="ddim, ddpm (eta 1), ab2, ab3, heun, dpmpp_2m; None: dpmpp_2m, ddim if eta is not 0")
-    p.add_argument("--eta", type=float, default=None,
-                   help="0 is DDIM (deterministic), 1 is DDPM; None: 0, or as for --steps")
-    p.add_argument("--spacing", default=None,
-                   help="trailing, leading, linspace, quadratic or logsnr; None: trailing, or as for --steps")
-    p.add_argument("--seed", type=int, default=0, help="image i depends on (seed, i) alone")
-    p.add_argument("--start", type=int, default=0, help="number of the first image")
-    p.add_argument("--batch-size", type=int, default=None, help="images per evaluation; None: chosen")
-    p.add_argument("--precision", choices=["auto", "fp32", "bf16"], default="auto",
-                   help="of the network's arithmetic; auto: what is fastest here, fp32: the network as it is")
-    p.add_argument("--compile", choices=["auto", "yes", "no"], default="auto",
-                   help="merge the network's layers first; auto: if the run is long enough to pay for it")
-    p.add_argument("--out", default="samples.png",
-                   help="a .png grid, a .gif film, or an .npz with arr_0 uint8 (N, H, W, C)")
-    p.add_argument("--scale", type=int, default=2, help="enlarge each pixel of a .png or .gif")
-    p.set_defaults(run=run_sample)
-    return p
-
-# %% ../nbs/api/7_app/05_cli.ipynb #ae5686cf
-def _add_train(sub, **defaults): # defaults: of a preset
-    p = sub.add_parser("train", help="train a model", formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    p.add_argument("--preset", default=None, help="a whole system; other options change it: fashion_mnist_continuous, "
-                   "mnist, cifar10_airplane, cifar10_64, cifar10_128, celeba_hq (--data FOLDER)")
-    p.add_argument("--data", default="fashion_mnist", help="fashion_mnist, mnist, cifar10, digits or an image folder")
-    p.add_argument("--init", default=None, help="start from this model's weights, a name or a folder; None: chance")
-    p.add_argument("--classes", nargs="+", default=None, help="train on these classes only")
-    p.add_argument("--size", type=int, default=None, help="for a folder: scale and crop images to this")
-    p.add_argument("--net", choices=["small", "source"], default="small",
-                   help="our U-Net, or the source notebook's 15.9 M parameter one")
-    p.add_argument("--widths", type=int, nargs="+", default=[64, 64, 128], help="channels per level, the finest first")
-    p.add_argument("--n-blocks", type=int, default=1, help="residual blocks per level")
-    p.add_argument("--patch-size", type=int, default=2, help="pixels folded into channels, per side")
-    p.add_argument("--attention", type=int, nargs="*", default=None,
-                   help="numbers of the levels that attend, 0 is the finest; None: all but 0")
-    p.add_argument("--upsampling", choices=["nearest", "transposed"], default="nearest",
-                   help="double sizes by repeating pixels, or by transposed convolutions")
-    p.add_argument("--dropout", type=float, default=0., help="in the residual blocks")
-    p.add_argument("--norm", choices=["group", "rms"], default="group", help="of the features")
-    p.add_argument("--n-transformer", type=int, default=0, help="transformer blocks in the middle")
-    p.add_argument("--unconditional", action=argparse.BooleanOptionalAction, default=False,
-                   help="a network that knows no labels; otherwise ours learns those of images of several classes")
-    p.add_argument("--label-dropout", type=float, default=0.1, help="share of the labels hidden in training")
-    p.add_argument("--prediction", choices=["eps", "v", "x_0"], default="eps", help="what the network says")
-    p.add_argument("--continuous", action="store_true", help="as Keras' example: continuous time, mean absolute errors")
-    p.add_argument("--weighting", default="eps", help="of the loss over the times: eps, v, x_0 or min_snr")
-    p.add_argument("--lognormal", type=float, nargs=2, default=None, metavar=("MEAN", "STD"),
-                   help="of log sigma, to draw the noise levels by, like -0.5 1.4; None: every step as often")
-    p.add_argument("--flips", action="store_true", help="mirror half of the images")
-    p.add_argument("--epochs", type=int, default=6, help="passes over the data")
-    p.add_argument("--total-steps", type=int, default=None, help="optimiser steps instead of --epochs")
-    p.add_argument("--bs", type=int, default=64, help="images per step")
-    p.add_argument("--lr", type=float, default=1e-3, help="largest learning rate")
-    p.add_argument("--optimizer", choices=["adamw", "muon"], default="adamw",
-                   help="muon: equal steps in all directions of a matrix, slower and learns more from an image")
-    p.add_argument("--lr-schedule", choices=["one_cycle", "constant"], default="one_cycle",
-                   help="down to zero, or constant after the warm-up: a leg that another --init goes on from")
-    p.add_argument("--ema", type=float, nargs="+", default=[0.999],
-                   help="decay of the weight average; two: both are kept, the better one on test images is written")
-    p.add_argument("--schedule", default="linear",
-                   help="noise schedule: linear, scaled_linear, cosine, sigmoid, karras or angle")
-    p.add_argument("--n-steps", type=int, default=1000, help="noise levels T")
-    p.add_argument("--beta-max", type=float, default=0.02, help="last beta of the linear schedule")
-    p.add_argument("--precision", choices=["auto", "fp32", "bf16"], default="auto", help="auto: bf16 where fast")
-    p.add_argument("--seed", type=int, default=0, help="weights, order of the images, noise")
-    p.add_argument("--out", default="model", help="folder to write; its checkpoint lies beside it")
-    p.add_argument("--log", default=None, help="JSON file for the loss curve; None: log.json in the folder")
-    p.add_argument("--restart", action="store_true", help="ignore an existing checkpoint")
-    p.set_defaults(run=run_train, **dict(sampling=None) | defaults)
-    return p
-
-# %% ../nbs/api/7_app/05_cli.ipynb #7a3b3b6c
-def _add_fid(sub):
-    p = sub.add_parser("fid", help="score images against real Fashion-MNIST",
-                       formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    p.add_argument("pictures", help="an .npz with arr_0 uint8 (N, 28, 28, 1), or a folder of 28x28 images")
-    p.add_argument("--classifier", default=None, help="a classifier's folder; None: the shipped one")
-    p.add_argument("--batch-size", type=int, default=512, help="images per network call")
-    p.add_argument("--out", default=None, help="JSON file for the scores")
-    p.set_defaults(run=run_fid)
-    return p
+    if out:
+        write_json(out, dict(pictures=str(images), seconds=round(took, 2), scores=[s.facts() for s in scores]))
+    return "\n".join([*map(repr, scores), f"{len(x):,} images in {took:.1f} s"])
 
 # %% ../nbs/api/7_app/05_cli.ipynb #2d9bdb69
-def make_parser(**preset # options of `slowddim train` that get another default
+_COMMANDS = (run_sample, run_train, run_fid, run_reconstruct, run_interpolate, run_animate)
+
+def make_parser(command:str|None=None, # give options to this command only, which is quicker; None: to all
+                **preset # parameters of `run_train` that get another default
                )->argparse.ArgumentParser:
     "Build the parser of the `slowddim` command."
-    parser = argparse.ArgumentParser(prog="slowddim", description="DDPM and DDIM for small images.")
+    parser = _Parser(prog="slowddim", description="DDPM and DDIM for small images.")
     parser.add_argument("--version", action="version", version=f"slowddim {slowddim.__version__}")
     sub = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    parsers = [_add_sample(sub), _add_train(sub, **preset), _add_fid(sub), add_reconstruct(sub), *add_walks(sub),
-               add_table(sub)]
-    for p in parsers:
-        p.add_argument("--device", default=None, help="cpu, cuda, mps; None: the best one here")
-        p.add_argument("--quiet", action="store_true", help="no progress bar")
+    for function in _COMMANDS:
+        p = _add_command(sub, function, command in (None, function.__name__.removeprefix("run_")))
+        if function is run_train: p.set_defaults(**preset)
+    table = add_table(sub)
+    table.formatter_class = _HelpFormatter
+    if command in (None, "table"): _add_options(table, run_sample, only=("device", "quiet"))
     return parser
 
 # %% ../nbs/api/7_app/05_cli.ipynb #2db48bd7
 def parse_args(argv:list[str] # e.g. `["train", "--preset", "mnist"]`
-              )->argparse.Namespace:
+              )->argparse.Namespace: # `args.run(args)` runs the command
     "Read a command line; a preset changes what the other options are if nobody gives them."
-    args = make_parser().parse_args(argv)
+    command = argv[0] if argv else ""
+    args = make_parser(command).parse_args(argv)
     if getattr(args, "preset", None) is not None:
-        from slowddim.core import check_choice
-        from slowddim.presets import PRESETS
-        args = make_parser(**PRESETS[check_choice("--preset", args.preset, PRESETS)]).parse_args(argv)
+        args = make_parser(command, **_preset(args.preset)).parse_args(argv)
     args.argv = argv[1:]
     return args
 
 # %% ../nbs/api/7_app/05_cli.ipynb #afa8920d
+def _goes_on(argv): # does the same command resume what was cut off?
+    return argv[0] in ("train", "table") or (argv[0] == "sample" and any(word.endswith(".npz") for word in argv))
+
 def main(argv:list[str]|None=None # None: the process's own arguments
         )->int: # exit code: 0, 2 for bad input, 130 after Ctrl-C
     "Entry point of the `slowddim` command."
@@ -304,8 +441,7 @@ def main(argv:list[str]|None=None # None: the process's own arguments
         print(f"slowddim {argv[0]}: {e}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        resumes = args.command in ("train", "table") or (args.command == "sample" and Path(args.out).suffix == ".npz")
-        print(f"\nslowddim {args.command}: stopped{'; the same command goes on from here' if resumes else ''}",
-              file=sys.stderr)
+        hint = "; the same command goes on from here" if _goes_on(argv) else ""
+        print(f"\nslowddim {argv[0]}: stopped{hint}", file=sys.stderr)
         return 130
     return 0

@@ -1,4 +1,6 @@
 "The slowddim command as a person meets it: files, help, exit codes, one clear line."
+import pkgutil
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -7,9 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from slowddim.cli import main
+from slowddim import cli
+from slowddim.cli import main, parse_args, run_sample
 from slowddim.continuous import AnglePredictor
+from slowddim.ode import SOLVERS
 from slowddim.pretrained import load_pretrained
+from slowddim.schedule import SCHEDULES, SPACINGS, linear_schedule
 from slowddim.unet import UNet
 from slowddim.files import read_json
 
@@ -42,6 +47,61 @@ def test_help_lists_every_option():
     assert "sample" in slowddim("--help").stdout and "train" in slowddim("--help").stdout
 
 
+def help_of(command, capsys):
+    with pytest.raises(SystemExit) as done: main([command, "--help"])
+    assert done.value.code == 0
+    return " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize("command", ["sample", "train", "fid", "reconstruct", "interpolate", "animate", "table"])
+def test_help_leaves_nothing_to_look_up(command, capsys):
+    said = help_of(command, capsys)
+    assert "--device" in said and ("cpu, cuda, mps" in said or command == "fid")
+    assert "--quiet" in said and "no progress bar" in said
+    assert "`" not in said and "slowddim." not in said and "as in" not in said
+
+
+def test_help_reads_the_registries(capsys, monkeypatch):
+    monkeypatch.setitem(SOLVERS, "standing_still", SOLVERS["ddim"])
+    monkeypatch.setitem(SPACINGS, "crowded", SPACINGS["leading"])
+    monkeypatch.setitem(SCHEDULES, "flat", linear_schedule)
+    assert "standing_still" in (said := help_of("sample", capsys)) and "crowded" in said
+    assert "standing_still" in help_of("interpolate", capsys)
+    assert "flat" in (said := help_of("train", capsys)) and "zero_terminal_snr" not in said # which has no T
+
+
+def test_tables_read_from_the_source_are_those_that_are_imported(root):
+    source = "".join((root/"slowddim"/f"{name}.py").read_text("utf-8") for name in ("cli", "commands"))
+    named = set(re.findall(r"`(slowddim\.\w+\.[A-Z_]+)`", source))
+    assert {"slowddim.presets.PRESETS", "slowddim.ode.SOLVERS"} < named
+    for name in [*named, "slowddim.data.DATA", "slowddim.latent.GUESSES"]:
+        value = pkgutil.resolve_name(name)
+        assert cli._names(name) == ([value] if isinstance(value, str) else list(value)), name
+
+
+@pytest.mark.parametrize("line", ["--help", "fid --help", "sample --n many"])
+def test_what_needs_no_network_does_not_import_torch(line):
+    code = ("import sys; from slowddim.cli import main\n"
+            "try: main(sys.argv[1:])\n"
+            "finally: print('imported:', [m for m in ('torch', 'fastcore') if m in sys.modules])")
+    done = subprocess.run([sys.executable, "-c", code, *line.split()], capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "imported: []", done.stderr
+
+
+def test_python_is_told_what_the_shell_is_told(tmp_path):
+    assert main(["sample", "--n", "3", "--steps", "2", "--eta", "1", "--quiet", "--out", str(tmp_path/"a.png")]) == 0
+    said = run_sample(n=3, steps=2, eta=1., quiet=True, out=tmp_path/"b.png")
+    assert said.startswith("3 images, 2 steps each")
+    assert (tmp_path/"a.png").read_bytes() == (tmp_path/"b.png").read_bytes()
+
+
+def test_a_call_in_python_is_written_as_a_command_line():
+    given = dict(preset="cifar10_airplane", data="digits", classes=["3", "5"], widths=[32, 32], attention=[], lr=1e-3,
+                 lognormal=[-0.5, 1.4], flips=False, continuous=True, init=None)
+    args = parse_args(["train", *cli._as_argv(given)])
+    assert {name: getattr(args, name) for name in given} == given and args.epochs == 50 # the preset's
+
+
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory): # files that the Fashion-MNIST model cannot use
     folder = tmp_path_factory.mktemp("pictures")
@@ -69,6 +129,12 @@ def pictures(tmp_path_factory): # files that the Fashion-MNIST model cannot use
     (["train", "--data", "digits", "--init", "fashion_mnist", "--widths", "32"], "'fashion_mnist' has another shape"),
     (["train", "--data", "digits", "--init", "fashion_mnist", "--lognormal", "0", "0"], "deviation of log sigma"),
     (["train", "--data", "digits", "--classes", "ten"], "'9'"),
+    (["train", "--net", "source", "--norm", "batch"], "--norm must be one of 'group', 'rms', got 'batch'"),
+    (["train", "--net", "source", "--upsampling", "cubic"], "'transposed', got 'cubic'"),
+    (["train", "--schedule", "table"], "'angle', got 'table'"),
+    (["train", "--lr-schedule", "stairs"], "'constant', got 'stairs'"),
+    (["train", "--data", "digits", "--weighting", "half"], "'min_snr', got 'half'"),
+    (["train", "--prediction", "half"], "'score', got 'half'"),
     (["dream"], "invalid choice"),
     (["reconstruct", "--steps", "0"], "in [1, 1000], got 0"),
     (["reconstruct", "--guess", "best"], "'target'"),
@@ -80,7 +146,7 @@ def pictures(tmp_path_factory): # files that the Fashion-MNIST model cannot use
     (["reconstruct", "LARGE", "--n", "9"], "in [1, 4], got 9"),
     (["interpolate", "--frames", "1"], "frames must be at least 2"),
     (["interpolate", "--steps", "1001"], "in [1, 1000], got 1001"),
-    (["interpolate", "--solver", "ddpm"], "'dpmpp_2m', got 'ddpm'"),
+    (["interpolate", "--solver", "ddpm"], "'ab3', got 'ddpm'"),
     (["interpolate", "--corners", "RGB"], "not both"),
     (["interpolate", "--n", "0"], "at least 1, got 0"),
     (["interpolate", "--scale", "0"], "scale must be at least 1"),
@@ -108,6 +174,28 @@ def test_bad_input_exits_with_2_and_one_line(args, message, tmp_path, pictures, 
 def test_bad_input_in_a_process_of_its_own(tmp_path):
     done = slowddim("interpolate", "--frames", 1, cwd=tmp_path)
     assert done.returncode == 2 and done.stderr == "slowddim interpolate: frames must be at least 2, got 1\n"
+
+
+@pytest.mark.parametrize("line, said", [
+    ("sample --n many", "slowddim sample: argument --n: invalid int value: 'many'"),
+    ("reconstruct --guess", "slowddim reconstruct: argument --guess: expected one argument"),
+    ("", "slowddim: the following arguments are required: COMMAND"),
+])
+def test_what_cannot_be_read_gives_one_line_too(line, said, capsys):
+    with pytest.raises(SystemExit) as done: main(line.split())
+    assert done.value.code == 2 and capsys.readouterr().err == said + "\n"
+
+
+@pytest.mark.parametrize("line, goes_on", [
+    ("train", True), ("table time", True), ("sample --out x.npz", True), ("sample --out x.gif", False),
+    ("fid x.npz", False),
+])
+def test_ctrl_c_says_whether_the_same_command_goes_on(line, goes_on, capsys, monkeypatch):
+    def interrupted(argv): raise KeyboardInterrupt
+    monkeypatch.setattr(cli, "parse_args", interrupted)
+    assert main(line.split()) == 130
+    said = capsys.readouterr().err
+    assert f"slowddim {line.split()[0]}: stopped" in said and ("goes on from here" in said) == goes_on
 
 
 def test_train_in_continuous_time_then_sample(tmp_path, capsys):

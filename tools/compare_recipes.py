@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from slowddim.cli import parse_args, run_train
+from slowddim.cli import parse_args
 from slowddim.core import check_choice, default_device
 from slowddim.fid import ImageEval
 from slowddim.generate import sample_images
@@ -64,7 +64,8 @@ def train_once(args, folder, **changes):
     "Run `slowddim train` with these arguments and return its log."
     line = ["train", *shlex.split(COMMON), *shlex.split(args), "--out", str(folder), "--quiet"]
     for option, value in changes.items(): line += [f"--{option}", str(value)]
-    print(run_train(parse_args(line)), flush=True)
+    parsed = parse_args(line)
+    print(parsed.run(parsed), flush=True)
     return read_json(folder/"log.json")
 
 
