@@ -222,7 +222,7 @@ def table(self:Study,
     if not rows: return ""
     columns = self.shown if self.shown else dict.fromkeys(rows[0])
     body = [[_rounded(_look_up(row, name), decimals) for name, decimals in columns.items()] for row in rows]
-    head = [name.split(".")[-1] for name in columns]
+    head = [name.replace(".", " ") for name in columns]
     widths = [max(2, *map(len, column)) for column in zip(head, *body)]
     def line(words): return "| " + " | ".join(word.rjust(width) for word, width in zip(words, widths)) + " |"
     return "\n".join([line(head), line(["-"*(width - 1) + ":" for width in widths]), *map(line, body)])
@@ -261,7 +261,7 @@ def _guess_and_refine(method): # "paper-1" -> ("paper", 1)
 _METHODS = ("paper-0", "paper-1", "paper-2", "paper-3", "last-1")
 
 def _reconstruction_settings(setup:Setup, # with a model, its schedule and images
-                             steps:tuple=(10, 20, 50, 100, 200, 500, 1000), # S, times up and times down
+                             steps:tuple=(10, 20, 50, 100, 200, 500, 1000), # numbers of steps S, each way
                              methods:tuple=_METHODS, # first guess of the noise and number of corrections
                              n:int=200, # images a row, up to S = 200
                              n_large:int=50 # images a row beyond

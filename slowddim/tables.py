@@ -55,7 +55,7 @@ def _solver_settings(setup:Setup, # with a model and its schedule
             for eta in etas for evaluations in setup.check_steps(steps) for spacing in spacings for name in solvers]
 
 # %% ../nbs/api/21a_tables.ipynb #d2b23486
-_SAMPLING = ("solver", "spacing", "eta", "seed", "variance", "clip", "labels", "guidance") # what `sample_images` is told
+_SAMPLING = ("solver", "spacing", "eta", "seed", "variance", "clip", "labels", "guidance") # for `sample_images`
 
 def _arithmetic(row): # of the network: float32, unless the row names another
     return ARITHMETICS[check_choice("arithmetic", row.get("arithmetic", "fp32"), ARITHMETICS)]
@@ -67,7 +67,8 @@ def _samples(setup, row): # uint8 (n, H, W, C), as the row says
 
 def _scores(extractor, x): # all that an `ImageEval` has to say about images
     features = extractor.features(x)
-    fid, kid, (precision, recall) = extractor.fid(features), extractor.kid(features), extractor.precision_recall(features)
+    fid, kid = extractor.fid(features), extractor.kid(features)
+    precision, recall = extractor.precision_recall(features)
     return dict(fid=fid.facts(), excess=fid.excess, kid=kid.facts(), precision=float(precision), recall=float(recall))
 
 @STUDIES.add("solvers", help="FID by solver and spacing at equal numbers of network evaluations",
@@ -79,7 +80,8 @@ def _scores(extractor, x): # all that an `ImageEval` has to say about images
                    "--precision compiled --n 2048 --steps 20 --solvers ddim heun dpmpp_2m",
                    "--model checkpoints/fashion_mnist_first --n 2048 --steps 10 20 --solvers ddim heun dpmpp_2m",
                    "--model checkpoints/fashion_mnist_first --n 10000 --solvers ddim heun dpmpp_2m",
-                   "--model checkpoints/fashion_mnist_first --precision compiled --n 10000 --steps 50 --solvers dpmpp_2m",
+                   "--model checkpoints/fashion_mnist_first --precision compiled --n 10000 --steps 50 "
+                   "--solvers dpmpp_2m",
                    "--model fashion_mnist_continuous --n 2048 --steps 5 10 20 50 --solvers ddim",
                    "--model fashion_mnist_continuous --n 2048 --steps 10 20 --solvers dpmpp_2m"))
 def _measure_scores(setup, row):
@@ -100,7 +102,7 @@ def _eta_and_variance(eta): # "hat" is eta 1 with the larger variance
     return check_number("eta", eta, 0, 1), "posterior"
 
 def _noise_settings(setup:Setup, # with a schedule
-                    steps:tuple=(10, 20, 50, 100, 1000), # S
+                    steps:tuple=(10, 20, 50, 100, 1000), # numbers of steps S
                     etas:tuple=(0., 0.2, 0.5, 1., "hat"), # amounts of noise; hat: the larger variance
                     spacings:tuple=("leading",), # of the times; leading is what the paper's code calls uniform
                     n:int|None=None, # images a row; None: 5000 up to 50 steps, 2048 up to 100, 1000 beyond
@@ -117,15 +119,17 @@ def _noise_settings(setup:Setup, # with a schedule
 
 _BY_NOISE = dict(settings=_noise_settings, extractor=fashion_extractor, rounded=True,
                  shown=dict(S=None, spacing=None, eta=None, variance=None, n=None, fid=2, excess=2))
-STUDIES.add("eta", help="FID by steps and amount of noise (DDIM table 1)",
-            runs=("--precision compiled --steps 10 20 50", "--precision compiled --steps 100",
-                  "--precision compiled --steps 10 20 50 --etas 0 1 hat --spacings trailing --n 2048",
-                  "--precision compiled --steps 1000 --etas 0 hat"),
-            quick="--n 256 --steps 5 10 --etas 0 1 hat --spacings leading trailing", **_BY_NOISE)(_measure_scores)
-STUDIES.add("steps", help="FID by steps, with and without noise",
-            defaults=dict(steps=(10, 25, 50, 100, 200, 333, 1000), etas=(0., 1.), spacings=("trailing",), n=2048),
-            runs=("--precision compiled --etas 1 --steps 25 50 100 200 333 1000",), quick="--n 256 --steps 5 10 20",
-            **_BY_NOISE)(_measure_scores);
+
+@STUDIES.add("eta", help="FID by steps and amount of noise (DDIM table 1)",
+             runs=("--precision compiled --steps 10 20 50", "--precision compiled --steps 100",
+                   "--precision compiled --steps 10 20 50 --etas 0 1 hat --spacings trailing --n 2048",
+                   "--precision compiled --steps 1000 --etas 0 hat"),
+             quick="--n 256 --steps 5 10 --etas 0 1 hat --spacings leading trailing", **_BY_NOISE)
+@STUDIES.add("steps", help="FID by steps, with and without noise",
+             defaults=dict(steps=(10, 25, 50, 100, 200, 333, 1000), etas=(0., 1.), spacings=("trailing",), n=2048),
+             runs=("--precision compiled --etas 1 --steps 25 50 100 200 333 1000",), quick="--n 256 --steps 5 10 20",
+             **_BY_NOISE)
+def _measure_by_noise(setup, row): return _measure_scores(setup, row)
 
 # %% ../nbs/api/21a_tables.ipynb #16574fa5
 _SOURCE = ("ddpm reuse", "diffusers ddpm", "diffusers ddim", "ddim thirds", "ddim tenths", "ddim tenths, eta 0")
@@ -178,7 +182,7 @@ def _measure_source(setup, row):
 
 # %% ../nbs/api/21a_tables.ipynb #ca42dd36
 def _time_settings(setup:Setup, # with a model
-                   steps:tuple=(10, 20, 50, 100, 200, 500, 1000), # S
+                   steps:tuple=(10, 20, 50, 100, 200, 500, 1000), # numbers of steps S
                    n:int=16, # images at a time
                    repeats:int=3 # runs, of which the fastest counts
                   )->list[dict]:
@@ -293,7 +297,7 @@ def _measure_components(setup, row):
 def _guidance_settings(setup:Setup, # with a model that knows labels
                        scales:tuple=(0., 1., 1.5, 2., 3., 4.), # of the guidance
                        labels:tuple=("all",), # all: every label equally often; none: no label; or both
-                       steps:tuple=(10,), # visited times
+                       steps:tuple=(10,), # numbers of steps S
                        n:int=10_000, # images a row
                        seed:int=0 # of the images
                       )->list[dict]:
