@@ -64,7 +64,7 @@ def run_table(args:argparse.Namespace # parsed by the `slowddim` command
     if args.commands is not None: return "\n".join(_commands(args.commands))
     if not args.line: raise ValueError(f"which study? One of {', '.join(_studies())}")
     study = _studies().pick(args.line[0])
-    own = _parser(study, args.device, args.quiet).parse_args(args.line[1:])
+    own = _parser(study, vars(args).get("device"), vars(args).get("quiet", False)).parse_args(args.line[1:])
     options = {name: getattr(own, name) for name in study.options() if name in own}
     model, arithmetic = (own.model, own.precision) if study.model else ("fashion_mnist", "fp32")
     setup = study.open(model, device=own.device, arithmetic=arithmetic, progress=not own.quiet)

@@ -195,7 +195,7 @@ def path(self:Study,
 def fill(self:Study,
          setup:Setup, # what is open
          file, # JSON file to write and resume
-         *, command:str|None=None, # how to make this file again; None: `Study.command`
+         *, command:str|None=None, # how to make this file again; None: `Study.command`, about the default model
          **options # of the study
         )->list[dict]: # the rows, in order
     "Measure every row that the file does not have yet, see `fill_table`."

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from functools import cache, partial
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -169,7 +170,7 @@ def test_committed_rows_are_found_by_what_their_commands_plan(root, name):
             options = {k: getattr(own, k) for k in table.options() if k in own}
             model = own.model if table.model else "fashion_mnist"
             if model.startswith("checkpoints"): continue # trained by make, not in the repository
-            setup = replace(opened(name, model), arithmetic=own.precision if table.model else "fp32")
+            setup = replace(opened(name, Path(model).name), arithmetic=own.precision if table.model else "fp32")
             planned += table.plan(setup, **options)
         digests = {row.get("digest") for row in planned}
         rows = [row for row in content.get("rows", ()) if planned and row.get("digest") in digests]
@@ -177,6 +178,14 @@ def test_committed_rows_are_found_by_what_their_commands_plan(root, name):
             assert any(wanted.items() <= row.items() for wanted in planned), (file.name, row)
         n_found += len(rows)
     assert n_found or not any((root/"results").glob(f"{table.file.format(name=name, model='*')}.json"))
+
+
+def test_rows_of_networks_that_a_script_began_are_found():
+    old = dict(recipe="labels, Muon", args="--data fashion_mnist --seed 0 --prediction v --weighting v "
+               "--lognormal -0.5 1.4 --bs 32 --lr 7e-4 --optimizer muon", tflop=8.0, n=1024, n_scores=1, device="cpu",
+               extractor="e37274dcb086")
+    table, setup = STUDIES["networks"], STUDIES["networks"].open(device="cpu")
+    assert old in table.plan(setup, tflop=8, n=1024, n_scores=1) and "--tflop 8 --n 1024 --n-scores 1" in table.runs
 
 
 def test_every_command_of_a_study_is_understood():
