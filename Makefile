@@ -78,41 +78,15 @@ results: weights models figures tables tables-models ## every number and picture
 	@$(BIN)/python benchmarks/score_10k.py
 	@$(BIN)/python benchmarks/step_cost.py
 
-tables: checkpoints/fashion_mnist_first/card.json ## the studies (many hours on two cores; rows that are there are kept)
-	@$(BIN)/slowddim table time --n 4
-	@$(BIN)/slowddim table solvers $(FAST) --n 10000 --steps 10 20 50 --solvers dpmpp_2m
-	@$(BIN)/slowddim table solvers $(FAST) --n 10000 --solvers ddim heun dpmpp_2m
-	@$(BIN)/slowddim table solvers $(FAST) --n 2048 --spacings trailing quadratic linspace
-	@$(BIN)/slowddim table solvers $(FAST) --n 2048 --steps 20 --solvers ddim heun dpmpp_2m
-	@$(BIN)/slowddim table solvers --model checkpoints/fashion_mnist_first --n 2048 --steps 10 20 --solvers ddim heun dpmpp_2m
-	@$(BIN)/slowddim table solvers --model checkpoints/fashion_mnist_first --n 10000 --solvers ddim heun dpmpp_2m
-	@$(BIN)/slowddim table solvers --model checkpoints/fashion_mnist_first --n 10000 --steps 50 --solvers dpmpp_2m $(FAST)
-	@$(BIN)/slowddim table eta $(FAST) --steps 10 20 50
-	@$(BIN)/slowddim table eta $(FAST) --steps 100
-	@$(BIN)/slowddim table eta $(FAST) --steps 10 20 50 --etas 0 1 hat --spacings trailing --n 2048
-	@$(BIN)/slowddim table eta $(FAST) --steps 1000 --etas 0 hat
-	@$(BIN)/slowddim table steps $(FAST) --etas 1 --steps 25 50 100 200 333 1000
-	@$(BIN)/slowddim table source $(FAST)
-	@$(BIN)/slowddim table consistency
-	@$(BIN)/slowddim table reconstruction
-	@$(BIN)/slowddim table solvers --model fashion_mnist_continuous --n 2048 --steps 5 10 20 50 --solvers ddim
-	@$(BIN)/slowddim table solvers --model fashion_mnist_continuous --n 2048 --steps 10 20 --solvers dpmpp_2m
-	@$(BIN)/slowddim table adaptive
-	@$(BIN)/python tools/ablate_complexity.py
-	@$(BIN)/python tools/compare_recipes.py
+# `slowddim table --commands` prints the commands that every study keeps in its record; $(FAST) may replace the arithmetic of the long ones
+run_tables = commands=$$($(BIN)/slowddim table --commands $(1) | sed 's/--precision compiled/$(FAST)/') && \
+  test -n "$$commands" && PATH="$(abspath $(BIN)):$$PATH" sh -exc "$$commands"
 
-tables-models: models ## the studies of the digits and the airplanes, which are trained first
-	@$(BIN)/python tools/airplane_components.py
-	@$(BIN)/slowddim table pixels --model models/cifar10_airplane --steps 5 10 20 --solvers ddim dpmpp_2m
-	@$(BIN)/slowddim table pixels --model models/cifar10_airplane --steps 50 --solvers dpmpp_2m
-	@$(BIN)/slowddim table pixels --model models/cifar10_airplane --steps 20 100 --solvers ddim --etas 1
-	@$(BIN)/slowddim table pixels --model models/cifar10_airplane --steps 10 20 50 --solvers dpmpp_2m --spacings logsnr
-	@$(BIN)/slowddim table reconstruction --model models/cifar10_airplane --n 30 --n-large 4 --ways paper-0 last-1
-	@$(BIN)/slowddim table digits --model models/mnist --steps 10 20 --solvers ddim dpmpp_2m
-	@$(BIN)/slowddim table digits --model models/mnist --steps 100 --solvers ddim --etas 1 --spacings logsnr
-	@$(BIN)/slowddim table digits --model models/mnist --steps 20 50 --solvers dpmpp_2m --spacings logsnr
-	@$(BIN)/slowddim table time --model models/mnist --n 4
-	@$(BIN)/slowddim table time --model models/cifar10_airplane --n 4
+tables: checkpoints/fashion_mnist_first/card.json ## the studies (many hours on two cores; rows that are there are kept)
+	@$(call run_tables,committed | grep -v ' models/')
+
+tables-models: models ## the studies of the models that are trained first: digits, airplanes, labels
+	@$(call run_tables,committed | grep ' models/')
 
 # k-diffusion without its requirements: its samplers need none but torchdiffeq and torchsde, the rest holds NumPy back
 $(VENV)/.installed-bench: $(METADATA) | $(VENV)/.installed
@@ -128,13 +102,7 @@ bench-quick: $(VENV)/.installed-bench ## the same with tiny sizes into results/q
 	@$(BIN)/python benchmarks/bench.py --quick
 
 results-quick: $(VENV)/.installed-dev ## small versions of the studies in results/quick (minutes)
-	@$(BIN)/slowddim table time --steps 5 10 20 40 --n 8 --out results/quick/time.json
-	@$(BIN)/slowddim table solvers --n 256 --steps 6 --out results/quick/solvers.json
-	@$(BIN)/slowddim table consistency --n 16 --steps 10 50 --out results/quick/consistency.json
-	@$(BIN)/slowddim table reconstruction --n 16 --n-large 8 --steps 10 20 --out results/quick/reconstruction.json
-	@$(BIN)/slowddim table steps --n 256 --steps 5 10 20 --out results/quick/steps.json
-	@$(BIN)/slowddim table eta --n 256 --steps 5 10 --etas 0 1 hat --spacings leading trailing --out results/quick/eta.json
-	@$(BIN)/slowddim table source --n 16 --out results/quick/source.json
+	@$(call run_tables,quick)
 
 docs: $(VENV)/.installed-dev ## the site in _docs: with quarto where it is installed, else a preview of it with pandoc
 	@$(BIN)/python tools/docs.py

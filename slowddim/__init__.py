@@ -29,9 +29,9 @@
 - `slowddim.schedule`: How much of the image is left at each time, and which times a sampler visits.
 - `slowddim.schedulers`: Our steps in `diffusers`' clothes: schedulers that drop into its pipelines, and a loop that takes anybody's.
 - `slowddim.steps`: One move of a sampler is one line, DDIM's equation 12. Every sampler of this library is a choice of its coefficients, and all of them run in one loop.
-- `slowddim.studies`: `slowddim table`: every study of the course, for any model, row by row, from the shell.
-- `slowddim.study`: Tables that fill themselves, row by row, on disk: reconstruction, solvers, consistency.
-- `slowddim.tables`: Table 1 for any model, the course notebook's comparison judged with enough pictures, and time against steps.
+- `slowddim.studies`: `slowddim table`: every study of the registry, for any model, row by row, from the shell.
+- `slowddim.study`: Every table of the course is a record in one registry: which rows it has, how a row is measured, and the command that fills it.
+- `slowddim.tables`: How good samples are by solver, steps, noise and labels, and what they cost: table 1 of the paper, the course notebook's comparison with enough images, time, consistency, digits, airplanes.
 - `slowddim.train`: Show the network a noisy image, ask for the noise, and do it again for hours without losing anything on the way.
 - `slowddim.unet`: A small network that looks at a noisy image and a time, and says which part is noise.
 - `slowddim.viz`: Grids, strips and curves: functions that take numbers and return figures."""

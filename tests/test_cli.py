@@ -159,6 +159,12 @@ def pictures(tmp_path_factory): # files that the Fashion-MNIST model cannot use
     (["table", "solvers", "--spacings", "log"], "'quadratic'"),
     (["table", "solvers", "--n", "1"], "n must be at least 2"),
     (["table", "time", "--precision", "bf16"], "time is always fp32"),
+    (["table"], "which study? One of reconstruction"),
+    (["table", "dream"], "study must be one of 'reconstruction'"),
+    (["table", "time", "--scales", "3"], "unrecognized arguments: --scales 3"),
+    (["table", "time", "--n", "many"], "n must be an integer, got 'many'"),
+    (["table", "eta", "--etas", "high"], "or 'hat', got 'high'"),
+    (["table", "networks", "--only", "wide"], "'labels, Muon'"),
     (["sample", "--precision", "half"], "invalid choice"),
     (["table", "consistency", "--steps", "0", "10"], "in [1, 1000], got 0"),
 ])

@@ -1,21 +1,33 @@
 "Studies: tables survive interruptions, and what the committed ones say still holds."
 import json
 import math
-from functools import partial
+import shlex
+import subprocess
+import sys
+from dataclasses import replace
+from functools import cache, partial
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from conftest import needs_data
 
-from slowddim import cli, generate
-from slowddim.data import load_data
+from slowddim import cli, generate, study
+from slowddim.data import ImageSet
 from slowddim.fast import fast_copy
 from slowddim.generate import DEFAULT_SOLVER
 from slowddim.oracle import GaussianOracle
 from slowddim.pretrained import load_pretrained
-from slowddim.studies import TABLES
-from slowddim.study import fill_table, mean_and_interval, measure_reconstruction, reconstruction_cells, table_rows
+from slowddim.studies import _parser
+from slowddim.study import Setup, fill_table, mean_and_interval, table_rows
+from slowddim.tables import STUDIES
 from slowddim.files import read_json
+
+
+COMMANDS = dict( # of files that were begun by a script, before their study had a command
+    networks=("python tools/compare_recipes.py --what networks", "slowddim table networks", "slowddim table speeds"),
+    speeds=("python tools/compare_recipes.py --what networks", "slowddim table networks", "slowddim table speeds"))
 
 
 def rows_of(name, **wanted): # rows of a committed table, of the shipped model alone
@@ -59,10 +71,12 @@ def test_interval_covers_the_mean():
 
 
 def test_reconstruction_rows_on_an_oracle(schedule):
-    model, x_0 = GaussianOracle(schedule, 0.3, 0.25), 0.3 + 0.25*torch.randn(50, 1, 2, 2, dtype=torch.float64)
-    model.card = dict(digest="oracle")
-    rows = [cell | measure_reconstruction(model, schedule, x_0, cell)
-            for cell in reconstruction_cells(model, "oracle", (10, 50), n=50)]
+    model, x_0 = GaussianOracle(schedule, 0.3, 0.25), 0.3 + 0.25*torch.randn(50, 1, 2, 2)
+    model.card, model.config = dict(digest="oracle"), SimpleNamespace(in_channels=1, sample_size=2)
+    pixels = x_0.add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
+    setup = Setup(model, schedule, images=ImageSet("oracle", "test", pixels, torch.zeros(50).long(), ("noise",)))
+    table = STUDIES["reconstruction"]
+    rows = [row | table.measure(setup, row) for row in table.plan(setup, steps=(10, 50), n=50)]
     error = {(r["guess"], r["refine"], r["S"]): r["mse"] for r in rows}
     assert error["paper", 0, 50]/error["paper", 3, 50] > 100 and error["last", 1, 50] < error["paper", 0, 50]/20
     assert all(r["interval"][0] < r["mse"] < r["interval"][1] for r in rows)
@@ -128,18 +142,113 @@ def test_consistency_on_record():
 
 
 def test_committed_tables_say_how_they_were_made(root):
-    names = [name for name in TABLES if (root/"results"/f"{name}_fashion_mnist.json").is_file()]
-    assert {"reconstruction", "solvers", "consistency"} <= set(names)
-    for name in names:
-        table = json.loads((root/"results"/f"{name}_fashion_mnist.json").read_text())
+    there = {name: root/table.path() for name, table in STUDIES.items() if (root/table.path()).is_file()}
+    assert {"reconstruction", "solvers", "consistency", "recipes", "complexity", "components"} <= set(there)
+    for name, file in there.items():
+        table = json.loads(file.read_text())
         assert table["commands"] and table["machine"]["torch"]
-        assert all(c.startswith(f"slowddim table {name}") for c in table["commands"])
+        assert all(c.startswith(COMMANDS.get(name, f"slowddim table {name}")) for c in table["commands"])
         assert all(r["seconds"] > 0 and math.isfinite(r["seconds"]) for r in table["rows"])
+
+
+@cache
+def opened(name, model): return STUDIES[name].open(model, device="cpu")
+
+
+@needs_data
+@pytest.mark.parametrize("name", STUDIES)
+def test_committed_rows_are_found_by_what_their_commands_plan(root, name):
+    "Settings of old rows may never change: each row that is about a model of the repository is planned again."
+    table, n_found = STUDIES[name], 0
+    for file in sorted((root/"results").glob("*.json")):
+        content = read_json(file)
+        commands = [c for c in content.get("commands", ()) if c.startswith(f"slowddim table {name} ")
+                    or c == f"slowddim table {name}"]
+        planned = []
+        for command in commands:
+            own = _parser(table).parse_args(shlex.split(command)[3:])
+            options = {k: getattr(own, k) for k in table.options() if k in own}
+            model = own.model if table.model else "fashion_mnist"
+            if model.startswith("checkpoints"): continue # trained by make, not in the repository
+            setup = replace(opened(name, Path(model).name), arithmetic=own.precision if table.model else "fp32")
+            planned += table.plan(setup, **options)
+        digests = {row.get("digest") for row in planned}
+        rows = [row for row in content.get("rows", ()) if planned and row.get("digest") in digests]
+        for row in rows:
+            assert any(wanted.items() <= row.items() for wanted in planned), (file.name, row)
+        n_found += len(rows)
+    assert n_found or not any((root/"results").glob(f"{table.file.format(name=name, model='*')}.json"))
+
+
+def test_rows_of_networks_that_a_script_began_are_found():
+    old = dict(recipe="labels, Muon", args="--data fashion_mnist --seed 0 --prediction v --weighting v "
+               "--lognormal -0.5 1.4 --bs 32 --lr 7e-4 --optimizer muon", tflop=8.0, n=1024, n_scores=1, device="cpu",
+               extractor="e37274dcb086")
+    table, setup = STUDIES["networks"], STUDIES["networks"].open(device="cpu")
+    assert old in table.plan(setup, tflop=8, n=1024, n_scores=1) and "--tflop 8 --n 1024 --n-scores 1" in table.runs
+
+
+def test_every_command_of_a_study_is_understood():
+    for name, table in STUDIES.items():
+        assert table.runs, f"{name}: no command makes its table"
+        for line in filter(None, (*table.runs, table.quick)): _parser(table).parse_args(shlex.split(line))
+
+
+def test_commands_for_make(capsys):
+    assert cli.main(["table", "--commands"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == sum(len(table.runs) for table in STUDIES.values()) and "slowddim table consistency" in lines
+    assert cli.main(["table", "--commands", "quick"]) == 0
+    quick = capsys.readouterr().out.splitlines()
+    assert "slowddim table solvers --n 256 --steps 6 --out results/quick/solvers.json" in quick
+
+
+def test_a_study_is_one_function_and_a_command(tmp_path, capsys):
+    @STUDIES.add("powers", help="powers of numbers", model=False, shown=dict(base=None, found=1),
+                 defaults=dict(base=(2, 3), power=2, inverse=False))
+    def measure(setup, row): return dict(found=row["base"]**(-row["power"] if row["inverse"] else row["power"]))
+    try:
+        line = ["table", "powers", "--quiet", "--out", str(tmp_path/"p.json")]
+        assert cli.main([*line, "--power", "3"]) == 0
+        assert "|    3 |  27.0 |" in capsys.readouterr().out
+        assert cli.main([*line, "--base", "4", "--inverse"]) == 0
+        with pytest.raises(SystemExit): cli.main(["table", "powers", "--help"])
+        assert "powers of numbers" in capsys.readouterr().out
+    finally: del STUDIES["powers"]
+    rows = read_json(tmp_path/"p.json")["rows"]
+    assert [(r["base"], r["power"], r["found"]) for r in rows] == [(2, 3, 8), (3, 3, 27), (4, 2, 1/16)]
+    assert read_json(tmp_path/"p.json")["commands"][0].startswith("slowddim table powers --quiet --out")
+
+
+def test_speeds_are_measured_in_turns_and_once(tmp_path, monkeypatch):
+    trained, seconds = [], dict(total_steps={10: 2., 40: 5.})
+    def train(setup, line, folder, total_steps):
+        trained.append(line)
+        return dict(settings=dict(bs=32), seconds=seconds["total_steps"][total_steps])
+    speed = iter(range(1, 100))
+    monkeypatch.setattr(study, "_run_train", train)
+    monkeypatch.setattr(study, "load_pretrained", lambda *args, **kwargs: (None, None))
+    monkeypatch.setattr(study, "_evaluations_per_second", lambda *args, **kwargs: float(next(speed)))
+    names = ("labels", "labels, Muon")
+    rows = STUDIES["speeds"].fill(Setup(), tmp_path/"s.json", only=names)
+    plain, muon = (study._LINES[name] for name in names)
+    assert trained == [plain, plain, muon, muon]*2
+    assert [row["training"] for row in rows] == [320., 320.] # 30 steps of 32 images in 3 s
+    assert [(row["forward"], row["compiled"]) for row in rows] == [(3., 4.), (5., 6.)] # medians over the rounds
+
+
+def test_a_training_that_fails_is_reported(tmp_path):
+    with pytest.raises(ChildProcessError, match="slowddim train --data letters ended with exit code 2"):
+        study._run_train(Setup(), "--data letters", tmp_path/"m", total_steps=1)
+
+
+def test_help_does_not_wait_for_torch():
+    code = "import sys, slowddim.studies; print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
 
 
 @needs_data
 def test_a_row_of_table_2_again():
-    model, schedule = load_pretrained()
-    cell = next(r for r in rows_of("reconstruction", S=10, guess="paper", refine=0, data="fashion_mnist/test"))
-    x_0 = load_data("fashion_mnist", "test").batch(slice(0, cell["n"]), 32)
-    assert measure_reconstruction(model, schedule, x_0, cell)["mse"] == pytest.approx(cell["mse"], rel=1e-3)
+    row = next(r for r in rows_of("reconstruction", S=10, guess="paper", refine=0, data="fashion_mnist/test"))
+    table = STUDIES["reconstruction"]
+    assert table.measure(table.open(device="cpu"), row)["mse"] == pytest.approx(row["mse"], rel=1e-3)

@@ -6,12 +6,11 @@ Each folder is asked for n samples, all labels evenly where it knows labels, and
 results/run_fashion_mnist.json. Images seen are counted over all legs (`images_seen` in the card).
 """
 import argparse
+from functools import partial
 
-from slowddim.core import model_device
-from slowddim.fid import ImageEval
 from slowddim.guidance import label_info
-from slowddim.pretrained import load_pretrained
-from slowddim.study import fill_table, measure_fid, solver_cells
+from slowddim.study import fill_table
+from slowddim.tables import STUDIES
 
 
 def main():
@@ -21,17 +20,17 @@ def main():
     parser.add_argument("--steps", type=int, default=10, help="network evaluations a sample (default 10)")
     parser.add_argument("--out", default="results/run_fashion_mnist.json", help="JSON file to fill")
     args = parser.parse_args()
-    judge = ImageEval.fashion_mnist()
+    study = STUDIES["solvers"]
     for name in args.models:
-        model, schedule = load_pretrained(name)
-        if "images_seen" not in model.card: raise ValueError(f"the card of {name} does not tell images_seen")
-        seen = model.card["images_seen"]
-        kinds = [{}] if label_info(model) is None else [dict(labels=None), dict(labels="none")] # None: all labels
-        base, = solver_cells(model, judge, (args.steps,), ("dpmpp_2m",), n=args.n)
-        cells = [dict(base, images_seen=seen, **kind) for kind in kinds]
+        setup = study.open(name, device="cpu", progress=True)
+        if "images_seen" not in setup.model.card: raise ValueError(f"the card of {name} does not tell images_seen")
+        seen = setup.model.card["images_seen"]
+        labelled = label_info(setup.model) is not None
+        kinds = [dict(labels=None), dict(labels="none")] if labelled else [{}] # None: all labels
+        base, = study.plan(setup, steps=(args.steps,), solvers=("dpmpp_2m",), n=args.n)
+        settings = [dict(base, images_seen=seen, **kind) for kind in kinds]
         command = f"python tools/score_run.py {' '.join(args.models)} --n {args.n} --steps {args.steps}"
-        rows = fill_table(args.out, cells, lambda cell: measure_fid(model, schedule, judge, cell, True),
-                          command=command, device=model_device(model))
+        rows = fill_table(args.out, settings, partial(study.measure, setup), command=command, device=setup.device)
         for row in rows:
             low, high = row["fid"]["interval"]
             told = f"{name}{' without labels'*(row.get('labels') == 'none')}, {seen:,} images"
