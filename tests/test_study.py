@@ -6,7 +6,6 @@ import subprocess
 import sys
 from dataclasses import replace
 from functools import cache, partial
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -170,7 +169,8 @@ def test_committed_rows_are_found_by_what_their_commands_plan(root, name):
             options = {k: getattr(own, k) for k in table.options() if k in own}
             model = own.model if table.model else "fashion_mnist"
             if model.startswith("checkpoints"): continue # trained by make, not in the repository
-            setup = replace(opened(name, Path(model).name), arithmetic=own.precision if table.model else "fp32")
+            where = str(root/model) if (root/model).is_dir() else model
+            setup = replace(opened(name, where), arithmetic=own.precision if table.model else "fp32")
             planned += table.plan(setup, **options)
         digests = {row.get("digest") for row in planned}
         rows = [row for row in content.get("rows", ()) if planned and row.get("digest") in digests]
