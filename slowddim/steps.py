@@ -123,11 +123,16 @@ class Solver(NamedTuple):
     evaluations: Callable = int # from the number of visited times to that of network evaluations
     eta: float|None = 0. # the stochasticity it is made for, 0 deterministic, 1 DDPM; None: any
 
-    def plan(self, path:list[int], schedule:NoiseSchedule)->list[Step]:
+    def plan(self,
+             path:list[int], # visited times, then where to stop
+             schedule:NoiseSchedule # or an object with `.schedule`
+            )->list[Step]:
         "List the steps of all moves along a path."
         return [step for i in range(len(path) - 1) for step in self.steps(path, i, schedule)]
 
-    def n_times(self, evaluations:int)->int:
+    def n_times(self,
+                evaluations:int # network evaluations that may be spent on an image
+               )->int:
         "Largest number of visited times that costs at most so many network evaluations, at least 1."
         return max((S for S in range(1, evaluations + 1) if self.evaluations(S) <= evaluations), default=1)
 

@@ -26,7 +26,6 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
-from fastcore.meta import delegates
 from torch import Tensor, nn
 
 from .core import autocast, check_choice, check_int, check_number, mix_seed, model_device
@@ -321,7 +320,6 @@ def _best(run, test, size, schedule, loss): # the average that goes into the mod
     run.log["average_losses"] = dict(zip(map(str, run.settings["ema"]), [round(v, 6) for v in found]))
     return run.averages[min(range(len(found)), key=found.__getitem__)]
 
-@delegates(Recipe)
 def train(model:nn.Module, # changed in place; follows its own device
           lr:float=4e-3, # largest learning rate
           n_epochs:int=2, # passes over the data
@@ -340,7 +338,7 @@ def train(model:nn.Module, # changed in place; follows its own device
           n_test:int=1000, # test images for the loss after each epoch; 0: none
           track:dict|None=None, # more losses to measure on the test images, by the name they get in the log
           progress:bool=True, # show a bar
-          **kwargs # changes to the recipe, as in `Recipe`
+          **kwargs # changes to the recipe: any field of `Recipe`
          )->dict: # the log: losses, test_losses, images_per_second, seconds, settings
     "Train a noise predictor (DDPM algorithm 1); ends with the averaged weights in `model`."
     recipe = replace(Recipe() if recipe is None else recipe, **kwargs)
