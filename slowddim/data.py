@@ -92,7 +92,7 @@ class DataSource(NamedTuple):
 
 DATA = Registry("data set", DataSource)
 
-def _digits(split, path=None): # scikit-learn's scans: the last 297 are the test split
+def _digits(split): # scikit-learn's scans: the last 297 are the test split
     try: from sklearn.datasets import load_digits
     except ImportError as e: raise ImportError("the digits need scikit-learn: pip install scikit-learn") from e
     raw = load_digits()
@@ -142,7 +142,9 @@ def _add_hub_set(name, hub_id): # a set that `datasets` opens, with a column of 
 _add_hub_set("fashion_mnist", "zalando-datasets/fashion_mnist")
 _add_hub_set("mnist", "ylecun/mnist")
 _add_hub_set("cifar10", "uoft-cs/cifar10")
-DATA.add("digits")(_digits)
+
+@DATA.add("digits")
+def _open_digits(split, path=None): return _digits(split)
 
 # %% ../nbs/api/3_images/01_data.ipynb #92c4e3a8
 _IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}

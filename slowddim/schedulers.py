@@ -141,12 +141,18 @@ def set_timesteps(self:DiffusersStyleDDIM,
     self._visit(taus, device)
 
 # %% ../nbs/api/4_models/06_schedulers.ipynb #94a709f8
+_NUMBERS = ("signal", "noise", "of_x0", "of_eps", "sigma")
+
+def _quick(step, dtype): # numbers of the images' own type multiply three times as fast, to the same bits
+    if dtype not in (torch.float32, torch.float64): return step
+    return step._replace(**{k: torch.tensor(getattr(step, k), dtype=dtype) for k in _NUMBERS if getattr(step, k)})
+
 @patch
-def _step_at(self:DiffusersStyleDDIM, t, eta): # the coefficients of the step that starts at t
-    if eta not in self._steps:
+def _step_at(self:DiffusersStyleDDIM, t, eta, dtype): # the coefficients of the step that starts at t
+    if (eta, dtype) not in self._steps:
         steps = plan_steps(self.schedule, self._taus, eta=eta, variance=self.variance, prediction=self.prediction)
-        self._steps[eta] = {step.t: step for step in steps}
-    step = self._steps[eta].get(t)
+        self._steps[eta, dtype] = {step.t: _quick(step, dtype) for step in steps}
+    step = self._steps[eta, dtype].get(t)
     if step is None:
         raise ValueError(f"t={t} is not one of the {len(self._taus)} visited times, {self._taus[0]} ... "
                          f"{self._taus[-1]}")
@@ -167,7 +173,7 @@ def step(self:DiffusersStyleDDIM,
     noise, eta = model_output(noise, x_t), self.eta if eta is None else float(eta)
     if self._only_eta not in (None, eta):
         raise ValueError(f"{type(self).__name__} is DDIM with eta = {self._only_eta:g}, got eta={eta:g}")
-    step = self._step_at(check_int("t", t), eta)
+    step = self._step_at(check_int("t", t), eta, x_t.dtype)
     z = fresh_noise(x_t, step.sigma, variance_noise, generator)
     x_prev, x_0, _ = move(noise, x_t, step, noise=z, clip=self.clip)
     return DDIMOutput(x_prev, x_0) if return_dict else (x_prev, x_0)

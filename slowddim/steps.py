@@ -69,7 +69,7 @@ def fresh_noise(x_t:Tensor, # sets shape, dtype and device
     "Return the fresh noise of one step; nothing is drawn when `sigma` is 0."
     if noise is not None and generator is not None: raise ValueError("give noise or generator, not both")
     if noise is not None: check_same_shape(x_t, noise, "x_t and noise")
-    if sigma == 0: return 0.
+    if not sigma: return 0.
     return randn(x_t.shape, generator=generator, device=x_t.device, dtype=x_t.dtype) if noise is None else noise
 
 # %% ../nbs/api/2_sampling/04_steps.ipynb #c389d410
