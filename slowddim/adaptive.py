@@ -12,6 +12,7 @@ __all__ = ['literal_complexity', 'literal_step_size', 'complexity', 'complexity_
            'complexity_sample', 'embedded_sample']
 
 # %% ../nbs/api/5_training/05_adaptive.ipynb #1c43c4bb
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -76,7 +77,7 @@ def _complexity_loss(pred:Tensor, # predicted noise (B, C, H, W)
     squared = F.mse_loss(pred, eps)
     return squared if lam == 0 else squared + lam*(complexity_map(x_0).detach()*(pred - eps).abs()).mean()
 
-def complexity_noise_loss(model, # `model(x, t)` predicting noise
+def complexity_noise_loss(model:Callable, # `model(x, t)` predicting noise
                           x_0:Tensor, # clean images (B, C, H, W)
                           eps:Tensor, # standard normal noise, same shape
                           u:Tensor, # (B,) shares of time in [0, 1)
@@ -122,7 +123,7 @@ class _Active: # images on their way, each at its own time
     def output(self): return AdaptiveOutput(self.x, self.calls, self.times)
 
 # %% ../nbs/api/5_training/05_adaptive.ipynb #fa815727
-def complexity_sample(model, # `model(x, t)` predicting noise
+def complexity_sample(model:Callable, # `model(x, t)` predicting noise
                       x_T:Tensor, # standard normal start (B, C, H, W)
                       schedule:NoiseSchedule, # or an object with `.schedule`
                       base:float=50., # table steps of a picture of average complexity
@@ -144,7 +145,7 @@ def complexity_sample(model, # `model(x, t)` predicting noise
     return run.output()
 
 # %% ../nbs/api/5_training/05_adaptive.ipynb #cd097ca4
-def embedded_sample(model, # `model(x, t)` predicting noise
+def embedded_sample(model:Callable, # `model(x, t)` predicting noise
                     x_T:Tensor, # standard normal start (B, C, H, W)
                     schedule:NoiseSchedule, # or an object with `.schedule`
                     tol:float=0.02, # largest difference between Euler's and Heun's step, root mean square over pixels

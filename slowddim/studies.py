@@ -82,7 +82,7 @@ class _Help(argparse.Action): # lists the studies, for which the registry is ope
         parser.print_help()
         parser.exit()
 
-def add_table(sub # from `argparse.ArgumentParser.add_subparsers`
+def add_table(sub:object # from `argparse.ArgumentParser.add_subparsers`
              )->argparse.ArgumentParser:
     "Add `slowddim table`."
     p = sub.add_parser("table", help="fill a study's table, row by row; the same command resumes", add_help=False,

@@ -48,7 +48,7 @@ from .train import loss_on, train
 from .files import machine_facts, read_json, write_json
 
 # %% ../nbs/api/7_app/01_study.ipynb #6cba64df
-def fill_table(file, # JSON file to write and resume
+def fill_table(file:str|Path, # JSON file to write and resume
                settings:list[dict], # one dict a row
                measure:Callable[[dict], dict], # from the settings of a row to what was found
                *, command:str, # how to make this file again
@@ -194,7 +194,7 @@ def path(self:Study,
 @patch
 def fill(self:Study,
          setup:Setup, # what is open
-         file, # JSON file to write and resume
+         file:str|Path, # JSON file to write and resume
          *, command:str|None=None, # how to make this file again; None: `Study.command`, about the default model
          **options # of the study
         )->list[dict]: # the rows, in order
@@ -236,7 +236,7 @@ def _settle(study, model, arithmetic): # "auto" -> the fastest that the study ma
 @patch
 def open(self:Study,
          model:str="fashion_mnist", # a shipped name, a folder or a hub id; not used by a study without a model
-         *, device=None, # a device or its name; None: the best one here
+         *, device:str|torch.device|None=None, # a device or its name; None: the best one here
          arithmetic:str="fp32", # of the model, one of `ARITHMETICS`, or "auto": the fastest here
          progress:bool=False # show bars
         )->Setup:
@@ -295,7 +295,7 @@ def _measure_reconstruction(setup, row):
     return dict(mse=mse, interval=interval, calls=up + row["S"])
 
 # %% ../nbs/api/7_app/01_study.ipynb #8f84d3fc
-def fashion_extractor(model=None # not used: one extractor for all models of Fashion-MNIST
+def fashion_extractor(model:Callable|None=None # not used: one extractor for all models of Fashion-MNIST
                      )->ImageEval:
     "Open the feature extractor of Fashion-MNIST, as a study wants it."
     return ImageEval.fashion_mnist()

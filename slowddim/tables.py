@@ -11,6 +11,7 @@ Docs: https://slowddim.github.io/slowddim/api/7_app/tables.html.md"""
 __all__ = ['line_fit']
 
 # %% ../nbs/api/7_app/02_tables.ipynb #f2aa2ab8
+from torch import Tensor
 import statistics
 import time
 from functools import partial
@@ -207,8 +208,8 @@ def _measure_time(setup, row):
     return dict(best_seconds=min(runs))
 
 # %% ../nbs/api/7_app/02_tables.ipynb #87b68cdd
-def line_fit(x, # N numbers, not all equal, N at least 2
-             y # N numbers, not all equal
+def line_fit(x:Tensor, # N numbers, not all equal, N at least 2
+             y:Tensor # N numbers, not all equal
             )->tuple[float, float, float]: # slope, intercept, R^2
     "Fit a straight line by least squares and say how much of the variation it explains."
     x, y = (torch.as_tensor(v, dtype=torch.float64) for v in (x, y))
