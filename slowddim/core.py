@@ -46,15 +46,17 @@ class Registry(dict):
                  entry:Callable|None=None # called with name, function and facts; None: the function is the entry
                 ):
         super().__init__()
-        self.kind, self.entry = kind, entry
+        self.kind, self.entry, self._makers = kind, entry, {}
 
     def add(self,
             name:str, # not yet in the registry
             **facts # handed to `entry`
            )->Callable: # decorator; returns the function unchanged
         "Register the function below under a name."
-        if name in self: raise ValueError(f"{self.kind} {name!r} is registered already")
         def register(f):
+            if name in self and self._makers.get(name) != f.__qualname__: # the same again: a cell that is run twice
+                raise ValueError(f"{self.kind} {name!r} is registered already")
+            self._makers[name] = f.__qualname__
             self[name] = f if self.entry is None else self.entry(name, f, **facts)
             return f
         return register

@@ -82,4 +82,7 @@ def test_a_data_set(entries):
 
 
 def test_names_are_taken_once(entries):
-    with pytest.raises(ValueError, match="registered already"): SOLVERS.add("heun")
+    with pytest.raises(ValueError, match="registered already"): SOLVERS.add("heun")(lambda path, i, schedule: [])
+    def twice(path, i, schedule): return []
+    for _ in range(2): SOLVERS.add("twice")(twice) # a cell that is run again
+    assert SOLVERS["twice"].steps is twice
