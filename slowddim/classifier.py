@@ -186,7 +186,7 @@ def train_classifier(model:nn.Module, # a classifier with `.config`; changed in 
                      label_smoothing:float=0.05, # share of the target spread over all classes
                      shift:int=2, # move each image by up to this many pixels
                      flips:bool=True, # mirror half of the pictures
-                     _strangers:bool=False, # also learn to believe nothing of pictures without a class
+                     strangers:bool=False, # also learn to believe nothing of pictures without a class
                      checkpoint:str|Path|None=None, # file to write after each epoch, and to resume from
                      seed:int=0, # of everything random
                      progress:bool=True # show a bar
@@ -196,7 +196,7 @@ def train_classifier(model:nn.Module, # a classifier with `.config`; changed in 
     opt = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=weight_decay)
     settings = dict(data=data.name, n_images=len(data), n_epochs=n_epochs, bs=bs, lr=lr, weight_decay=weight_decay,
                     label_smoothing=label_smoothing, shift=check_int("shift", shift, 0), flips=bool(flips),
-                    _strangers=bool(_strangers), seed=check_int("seed", seed, 0), **model.config)
+                    strangers=bool(strangers), seed=check_int("seed", seed, 0), **model.config)
     run, per_epoch = Training(model, [], opt, settings, log=dict(losses=[], accuracies=[])), -(-len(data)//bs)
     total = n_epochs*per_epoch
     model.to(memory_format=torch.channels_last)

@@ -87,7 +87,7 @@ class Site:
     def wanted(self, path:Path)->bool:
         "Leave out folders, and what starts with a dot or an underscore."
         parts = path.relative_to(self.source).parts
-        return path.is_file() and not any(p[0] in "._" for p in parts) and "_files" not in str(path)
+        return path.is_file() and not any(p[0] in "._" for p in parts) and not any(p.endswith("_files") for p in path.parent.parts)
 
     def variables(self, page:Path)->dict: # values for the template
         "Say what stands around one page."
