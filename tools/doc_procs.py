@@ -60,6 +60,7 @@ class link_here(Processor):
         "Link one piece of Markdown, leaving fenced code alone."
         def page(m): return f"[`{m[1]}`]({self.to(self.pages[m[1]])})" if m[1] in self.pages else m[0]
         def here(m): return f"]({self.to(m[1])}{shown_at(m[1], m[2] or '')})"
+        md = re.sub(r"\[(`_\w+`)\]\([^)]*\)", r"\1", md) # private names have no entry to link to
         parts = re.split(r"(?ms)(^```.*?^```)", md)
         for i in range(0, len(parts), 2):
             parts[i] = re.sub(rf"\]\({re.escape(self.site)}([^)#]*)(#[^)]*)?\)", here, PAGE.sub(page, parts[i]))

@@ -87,7 +87,8 @@ class Site:
     def wanted(self, path:Path)->bool:
         "Leave out folders, and what starts with a dot or an underscore."
         parts = path.relative_to(self.source).parts
-        return path.is_file() and not any(p[0] in "._" for p in parts) and not any(p.endswith("_files") for p in path.parent.parts)
+        hidden = any(p[0] in "._" for p in parts) or any(p.endswith("_files") for p in parts[:-1])
+        return path.is_file() and not hidden
 
     def variables(self, page:Path)->dict: # values for the template
         "Say what stands around one page."

@@ -41,7 +41,12 @@ def read_page(html:str)->Sections:
     return page
 
 
+def words(text:str)->str:
+    "Keep what somebody may look for: everything with a letter in it, no bare numbers and brackets."
+    return " ".join(word for word in text.split() if any(c.isalpha() for c in word))
+
+
 def entries(html:str, href:str, title:str)->list[dict]:
     "List what can be found on a page."
     return [dict(href=href + (f"#{anchor}" if anchor else ""), title=title, section=heading.strip(),
-                 text=" ".join("".join(text).split())) for anchor, heading, text in read_page(html).found]
+                 text=words("".join(text))) for anchor, heading, text in read_page(html).found]
