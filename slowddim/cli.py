@@ -277,12 +277,6 @@ def _test_loss(history): # of the weights that are written; None: it was not mea
     if "average_losses" in history: return min(history["average_losses"].values())
     return history["test_losses"][-1][1] if history["test_losses"] else None
 
-def _schedules(): # names of those that are tabulated for any T
-    import inspect
-
-    from slowddim.schedule import SCHEDULES
-    return [name for name, build in SCHEDULES.items() if "n_steps" in inspect.signature(build).parameters]
-
 # %% ../nbs/api/7_app/05_cli.ipynb #9d0011c7
 _Levels = Annotated[tuple[int, ...]|None, dict(nargs="*")] # there may be none
 _MeanAndStd = Annotated[tuple[float, float]|None, dict(metavar=("MEAN", "STD"))]
@@ -308,7 +302,7 @@ def run_train(
         unconditional:bool=False, # as in `slowddim.presets.build_model`
         init:str|None=None, # start from this model's weights, a name or a folder; None: from random ones
         # noise and loss
-        schedule:str="linear", # one of `slowddim.cli._schedules`
+        schedule:str="linear", # one of `slowddim.schedule.tabulated_schedules`
         n_steps:int=1000, # as in `slowddim.presets.build_model`
         beta_max:float=0.02, # as in `slowddim.presets.build_model`
         prediction:str="eps", # what the network predicts, one of `slowddim.noising.PREDICTIONS`; score: with net source

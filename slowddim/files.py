@@ -148,7 +148,8 @@ def save_model_folder(folder:str|Path, # where to write
     "Write a model folder; the card comes last, so a folder with a card is complete."
     folder = Path(folder)
     (folder/CARD_FILE).unlink(missing_ok=True)
-    if dtype is not None: tensors = {k: v.to(dtype) if v.is_floating_point() else v for k, v in tensors.items()}
+    if dtype is not None:
+        tensors = tensors | {k: v.to(dtype) for k, v in tensors.items() if v.is_floating_point()}
     write_json(folder/CONFIG_FILE, config)
     if schedule is not None: write_json(folder/SCHEDULE_FILE, schedule)
     weights = save_tensors(folder/file, tensors)

@@ -21,7 +21,7 @@ from .continuous import fit_angle
 from .core import as_pair, check_choice, check_int
 from .data import DATA, ImageSet, load_data
 from .noising import NoisePredictor
-from .schedule import SCHEDULES
+from .schedule import SCHEDULES, tabulated_schedules
 from .unet import UNet, fashion_unet
 
 # %% ../nbs/api/5_training/04_presets.ipynb #41f2a7c8
@@ -50,7 +50,7 @@ def build_model(data:ImageSet, # the images it is for
                 norm:str="group", # one of `NORMS`
                 n_transformer:int=0, # transformer blocks in the middle
                 unconditional:bool=False, # True: the network knows no labels, whatever the images have
-                schedule:str="linear", # one of `SCHEDULES` that is tabulated for any T
+                schedule:str="linear", # one of `tabulated_schedules()`
                 n_steps:int=1000, # noise levels T
                 beta_max:float=0.02, # last beta of the linear schedules
                 prediction:str="eps", # what the network predicts: "eps", "v" or "x_0"
@@ -58,8 +58,7 @@ def build_model(data:ImageSet, # the images it is for
                 seed:int=0 # of the weights
                )->tuple: # (model, schedule)
     "Build an untrained noise predictor and its schedule."
-    tabulated = [name for name, build in SCHEDULES.items() if "n_steps" in inspect.signature(build).parameters]
-    build = SCHEDULES[check_choice("schedule", schedule, tabulated)]
+    build = SCHEDULES[check_choice("schedule", schedule, tabulated_schedules())]
     channels, height, width = data.images.shape[1:]
     size, crop = _padded_size(height, width)
     torch.manual_seed(seed)

@@ -11,9 +11,11 @@ Docs: https://slowddim.github.io/slowddim/api/2_sampling/schedule.html.md"""
 # %% auto #0
 __all__ = ['SCHEDULES', 'SPACINGS', 'NoiseSchedule', 'from_betas', 'linear_schedule', 'scaled_linear_schedule', 'tabulate',
            'cosine_schedule', 'sigmoid_schedule', 'karras_schedule', 'angle_rates', 'angle_schedule', 'as_schedule',
-           'zero_terminal_snr', 'schedule_from_spec', 'subsequence', 'logsnr_times', 'as_timesteps']
+           'zero_terminal_snr', 'schedule_from_spec', 'tabulated_schedules', 'subsequence', 'logsnr_times',
+           'as_timesteps']
 
 # %% ../nbs/api/2_sampling/01_schedule.ipynb #6eb8af6e
+import inspect
 import math
 from collections.abc import Callable, Iterable
 from fractions import Fraction
@@ -227,6 +229,10 @@ def schedule_from_spec(spec:dict # `schedule.spec`
     "Build a schedule from its own description; the inverse of `.spec`."
     spec = dict(spec)
     return SCHEDULES.pick(spec.pop("kind", None), "schedule kind")(**spec)
+
+def tabulated_schedules()->list[str]:
+    "List the schedules that are made for any number of steps."
+    return [name for name, build in SCHEDULES.items() if "n_steps" in inspect.signature(build).parameters]
 
 # %% ../nbs/api/2_sampling/01_schedule.ipynb #c706f778
 SPACINGS = Registry("spacing")
