@@ -10,7 +10,7 @@ Docs: https://slowddim.github.io/slowddim/api/1_core/core.html.md"""
 
 # %% auto #0
 __all__ = ['DATA_RANGE', 'PRECISIONS', 'check_choice', 'Registry', 'check_int', 'check_number', 'check_clip', 'check_images',
-           'check_same_shape', 'append_dims', 'mix_seed', 'seeded_generator', 'fresh_generator', 'image_generators',
+           'check_same_shape', 'append_dims', 'seeded_generator', 'fresh_generator', 'image_generators',
            'check_generator', 'randn', 'to_unit', 'to_pixels', 'as_pair', 'pad_images', 'crop_images', 'model_output',
            'model_shape', 'model_device', 'default_device', 'pick_precision', 'autocast', 'accept_greek',
            'progress_bar']

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from slowddim.animate import animate, thin
+from slowddim.animate import animate, _thin
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +22,7 @@ def test_forty_frames_of_sixteen_images(ending, trajectory, tmp_path):
 
 @pytest.mark.parametrize("n, every", [(40, 1), (40, 25), (41, 5), (1, 7), (1000, 25)])
 def test_thinning_keeps_the_last(n, every):
-    kept = thin(range(n), every)
+    kept = _thin(range(n), every)
     assert kept[-1] == n - 1 and len(kept) == math.ceil(n/every) + ((n - 1) % every != 0)
 
 

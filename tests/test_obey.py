@@ -9,7 +9,7 @@ from torch import nn
 
 from slowddim.classifier import CLASSIFIER_FILE, PlainClassifier, accuracy, load_classifier, save_classifier
 from slowddim.data import load_data
-from slowddim.judges import read_as_asked, wilson_interval
+from slowddim.judges import read_as_asked, _wilson_interval
 from slowddim.files import CARD_FILE, CONFIG_FILE, read_json, repository_dir, write_json
 
 FOLDER = repository_dir()/"fashion_mnist_classifier_second"
@@ -77,7 +77,7 @@ def test_accuracy_and_chance_on_real_images(second, recorded):
     found = read_as_asked(second, test.images, test.labels, bs=500)
     assert found["share"] == accuracy(second, test)
     assert found["share"] == pytest.approx(recorded["accuracy"], abs=4*math.sqrt(0.06*0.94/2000))
-    assert found["interval"] == wilson_interval(round(found["share"]*2000), 2000) and found["n"] == 2000
+    assert found["interval"] == _wilson_interval(round(found["share"]*2000), 2000) and found["n"] == 2000
     assert list(found["per_class"]) == list(test.classes) and found["extractor"] == second.digest
     shuffled = test.labels[torch.randperm(2000, generator=torch.Generator().manual_seed(0))]
     chance = read_as_asked(second, test.images, shuffled)
@@ -99,7 +99,7 @@ def test_counting_with_known_answers(grey):
     assert right["asked"] == {str(k): 3 for k in range(10)} and right["extractor"] == "brightness"
     asked[:6] = 9 # the six darkest asked to be the brightest: 24 of 30 are left
     some = read_as_asked(Brightness(), grey, asked, bs=7)
-    assert some["share"] == 0.8 and some["interval"] == wilson_interval(24, 30)
+    assert some["share"] == 0.8 and some["interval"] == _wilson_interval(24, 30)
     assert some["per_class"]["9"] == pytest.approx(3/9) and some["per_class"]["0"] == 1 and some["asked"]["9"] == 9
     only = read_as_asked(Brightness(), grey, torch.full((30,), 4))
     assert only["per_class"] == {"4": 0.1} and only["share"] == 0.1 # what was not asked for has no share
@@ -117,16 +117,16 @@ def test_wrong_labels_are_refused(grey, n, labels, kind, message):
 
 @pytest.mark.parametrize("k, n", [(0, 1), (1, 1), (3, 10), (940, 1000), (10_000, 10_000)])
 def test_wilson_interval_solves_its_equation(k, n):
-    low, high = wilson_interval(k, n)
+    low, high = _wilson_interval(k, n)
     assert 0 <= low <= k/n <= high <= 1 and low < high
     for p in (low, high): assert abs(k/n - p) == pytest.approx(1.96*math.sqrt(p*(1 - p)/n), abs=1e-9)
-    wider = wilson_interval(k, n, z=3)
+    wider = _wilson_interval(k, n, z=3)
     assert wider[0] <= low and wider[1] >= high and wider != (low, high)
 
 
 @pytest.mark.parametrize("k, n", [(0, 0), (-1, 5), (6, 5)])
 def test_impossible_counts_are_refused(k, n):
-    with pytest.raises(ValueError): wilson_interval(k, n)
+    with pytest.raises(ValueError): _wilson_interval(k, n)
 
 
 def test_kinds_of_classifiers(tmp_path):

@@ -9,7 +9,7 @@ from slowddim.core import image_generators, randn
 from slowddim.ddim import ddim_coefficients, ddim_sample
 from slowddim.generate import DEFAULT_SOLVER, sample_images, solver_trajectory
 from slowddim.latent import GUESSES
-from slowddim.ode import divergence, log_likelihood, ode_sample, ode_solvers, ode_steps, sigma_at
+from slowddim.ode import _divergence, log_likelihood, ode_sample, ode_solvers, ode_steps, sigma_at
 from slowddim.oracle import CallCounter, GaussianOracle, MixtureOracle, gaussian_flow
 from slowddim.schedule import SPACINGS, as_timesteps, cosine_schedule, karras_schedule, subsequence
 from slowddim.steps import SOLVERS, Solver, arrival, run_steps
@@ -147,8 +147,8 @@ def test_likelihood_of_a_network_and_probes(schedule):
     net = UNet(8, widths=(32,), patch_size=2).double()
     torch.nn.init.normal_(list(net.parameters())[-2], std=0.05) # the last layer starts at zero
     x = torch.randn(2, 1, 8, 8, dtype=torch.float64)
-    exact = divergence(net, x, 300, exact=True)
-    probes = divergence(net, x, 300, n_probes=300, generator=torch.Generator().manual_seed(0))
+    exact = _divergence(net, x, 300, exact=True)
+    probes = _divergence(net, x, 300, n_probes=300, generator=torch.Generator().manual_seed(0))
     assert exact.abs().min() > 1e-4 and (exact - probes).abs().max() < 0.3*exact.abs().max() + 0.05
     out = log_likelihood(net, x, schedule, 10, generator=torch.Generator().manual_seed(0))
     assert out.shape == (2,) and out.dtype == torch.float64 and out.isfinite().all()

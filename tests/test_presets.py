@@ -6,12 +6,12 @@ import torch
 from PIL import Image
 
 from slowddim import pretrained
-from slowddim.cli import main, make_parser, parse_args
+from slowddim.cli import main, _make_parser, parse_args
 from slowddim.data import load_data
 from slowddim.generate import sample_images
 from slowddim.continuous import AnglePredictor
 from slowddim.presets import PRESETS, open_preset
-from slowddim.pretrained import card_prose, find_model, load_pretrained, save_pretrained
+from slowddim.pretrained import _card_prose, _find_model, load_pretrained, save_pretrained
 from slowddim.train import train
 from slowddim.unet import UNet
 from slowddim.files import MODEL_FILE, REPOSITORY_MODELS, load_tensors, read_json, repository_dir, tensors_digest
@@ -24,7 +24,7 @@ def cifar():
 
 
 def test_help_names_every_preset():
-    said = make_parser()._subparsers._group_actions[0].choices["train"].format_help()
+    said = _make_parser()._subparsers._group_actions[0].choices["train"].format_help()
     assert all(name in said for name in PRESETS)
 
 
@@ -71,7 +71,7 @@ def test_an_installed_package_says_how_to_get_the_models(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     name = REPOSITORY_MODELS[0]
     with pytest.raises(FileNotFoundError, match=re.escape(f"models/{name} of the repository (https://")) as caught:
-        find_model(name)
+        _find_model(name)
     assert f"slowddim train --preset {name} --out {name}" in str(caught.value)
 
 
@@ -84,7 +84,7 @@ def test_models_of_the_repository(name, root):
     assert card["command"].startswith(f"slowddim train --preset {name} ")
     log = read_json(root/"results"/f"train_{name}.json")
     assert log["digest"] == card["digest"] and len(log["losses"]) > 50 and log["seconds"] > 0
-    assert (folder/"README.md").read_text("utf-8") == card_prose(card)
+    assert (folder/"README.md").read_text("utf-8") == _card_prose(card)
     model, schedule = load_pretrained(name)
     assert isinstance(model, AnglePredictor if "continuous" in name else UNet) and schedule.n_steps == 1000
     x = sample_images(model, schedule, 2, 2, progress=False)

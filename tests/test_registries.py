@@ -2,13 +2,14 @@
 import pytest
 import torch
 
+from slowddim.cli import parse_args
 from slowddim.data import DATA, ImageSet, load_data
 from slowddim.ddim import ddim_coefficients, ddim_sample
 from slowddim.generate import sample_images
 from slowddim.noising import PREDICTIONS, NoisePredictor, from_eps
 from slowddim.ode import ode_sample, ode_solvers
 from slowddim.oracle import CallCounter, GaussianOracle
-from slowddim.presets import build_model
+from slowddim.presets import PRESETS, Preset, build_model, open_preset
 from slowddim.pretrained import load_pretrained, save_pretrained
 from slowddim.schedule import SCHEDULES, SPACINGS, as_timesteps, tabulate
 from slowddim.steps import SOLVERS
@@ -16,7 +17,7 @@ from slowddim.steps import SOLVERS
 
 @pytest.fixture
 def entries(): # registries, restored afterwards
-    kept = {id(r): (r, dict(r)) for r in (DATA, PREDICTIONS, SCHEDULES, SOLVERS, SPACINGS)}
+    kept = {id(r): (r, dict(r)) for r in (DATA, PREDICTIONS, PRESETS, SCHEDULES, SOLVERS, SPACINGS)}
     yield
     for registry, before in kept.values():
         registry.clear()
@@ -79,6 +80,17 @@ def test_a_data_set(entries):
     assert model.config.class_names == ["lying", "upright"]
     with pytest.raises(ValueError, match="'bars'"): load_data("barz")
     with pytest.raises(ValueError, match="path is for fashion_mnist, mnist, cifar10"): load_data("bars", path="here")
+
+
+def test_a_preset(entries):
+    mine = Preset("digits", dict(widths=(32, 32), prediction="x_0"), dict(epochs=2, lr=1e-3), dict(classes=["3", "5"]))
+    PRESETS["mine"] = mine
+    args = parse_args(["train", "--preset", "mine", "--lr", "0.5"])
+    assert (args.data, args.widths, args.epochs, args.lr, args.prediction) == ("digits", (32, 32), 2, 0.5, "x_0")
+    for name in ("mine", mine):
+        model, _, data, how = open_preset(name, lr=0.5, prediction="eps")
+        assert data.classes == ("3", "5") and model.config.class_names == ["3", "5"]
+        assert how == dict(n_epochs=2, lr=0.5) and model.config.prediction == "eps"
 
 
 def test_names_are_taken_once(entries):
