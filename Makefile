@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 METADATA := settings.ini setup.py pyproject.toml
 FAST ?= --precision compiled# the network of the long tables; where there is no C++ compiler: make results FAST=
 
-.PHONY: sample test export check notebooks pytest lint weights digits models outputs figures docs docs-serve readme results bench bench-quick results-quick tables tables-models clean
+.PHONY: sample test trust export check notebooks pytest lint weights digits models outputs figures docs docs-serve readme results bench bench-quick results-quick tables tables-models clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV) || (rm -rf $(VENV); exit 1)
@@ -28,6 +28,9 @@ sample: $(VENV)/.installed ## 64 images in 20 network calls -> samples.png
 	@echo "           $(BIN)/slowddim sample --help                       everything else"
 
 test: check notebooks pytest ## everything that must hold
+
+trust: $(VENV)/.installed-dev ## everything that users, disks and other programs do: results/reliability.json (hours)
+	@$(BIN)/python tools/trust.py
 
 check: $(VENV)/.installed-dev ## notebooks, modules and README agree
 	@$(BIN)/python tools/check_export.py
