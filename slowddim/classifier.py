@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .core import DATA_RANGE, check_choice, check_int, check_number, crop_images, progress_bar
+from .core import DATA_RANGE, check_choice, check_finite, check_int, check_number, crop_images, progress_bar
 from .core import seeded_generator
 from .data import ImageSet, random_flips
 from .files import CARD_FILE, machine_facts
@@ -138,8 +138,10 @@ def accuracy(model:nn.Module, # `model(x)` returns class scores
              bs:int=500 # pictures at a time
             )->float: # share of right answers, in [0, 1]
     "Count how often the highest score is the right class."
-    right = sum((model(data.batch(slice(i, i + bs))).argmax(1) == data.labels[i:i + bs]).sum().item()
-                for i in range(0, len(data), bs))
+    right, bs = 0, check_int("bs", bs, 1)
+    for i in range(0, len(data), bs):
+        scores = check_finite(model(data.batch(slice(i, i + bs))), "a score is")
+        right += (scores.argmax(1) == data.labels[i:i + bs]).sum().item()
     return right/len(data)
 
 # %% ../nbs/api/6_evaluation/01_classifier.ipynb #25be9177
@@ -167,6 +169,8 @@ def _classifier_step(run, data, lr, total): # one optimiser step; its loss
     scores = run.model.train()(torch.cat([x, extra]).to(memory_format=torch.channels_last))
     loss = F.cross_entropy(scores[:len(x)], labels, label_smoothing=run.settings["label_smoothing"])
     if len(extra): loss = loss - scores[len(x):].log_softmax(1).mean() # uniform belief is best there
+    if not torch.isfinite(loss):
+        raise FloatingPointError(f"the loss became {loss.item()} at step {run.step}: try a smaller lr")
     for group in run.opt.param_groups: group["lr"] = one_cycle(run.step/total, lr, warmup=0.2)
     run.opt.zero_grad()
     loss.backward()

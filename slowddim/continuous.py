@@ -18,9 +18,10 @@ import torch
 from fastcore.basics import patch
 from torch import Tensor
 
-from .core import append_dims, check_choice, check_images, check_int, check_number, image_generators
-from .core import model_device, model_output, model_shape, randn
+from .core import append_dims, as_double, cast_like, check_choice, check_finite, check_images, check_int
+from .core import check_number, check_real, image_generators, model_device, model_output, model_shape, randn
 from .ddim import ddim_sample
+from .guidance import per_image
 from .noising import Interpreter
 from .schedule import angle_rates, angle_schedule
 
@@ -36,8 +37,9 @@ class AnglePredictor(Interpreter):
                 ):
         super().__init__()
         self.net, self.mean, self.std = net, check_number("mean", mean), check_number("std", std, 1e-6)
+        min_signal, max_signal = check_number("min_signal", min_signal), check_number("max_signal", max_signal)
         self.ends = min_signal, max_signal
-        self.schedule = angle_schedule(n_steps, min_signal, max_signal, std)
+        self.schedule = angle_schedule(n_steps, min_signal, max_signal, self.std)
         self.settings = dict(n_steps=self.schedule.n_steps, min_signal=min_signal, max_signal=max_signal,
                              mean=self.mean, std=self.std) # how to build it again around its network
 
@@ -45,7 +47,8 @@ class AnglePredictor(Interpreter):
               like:Tensor # images (B, C, H, W)
              )->tuple: # three columns (B, 1, 1, 1)
         "Signal and noise rate in images of unit variance, and what pixels with that noise are divided by."
-        signal, noise = (append_dims(v, like.ndim).to(like) for v in angle_rates(u, *self.ends))
+        u = per_image("u", u, len(check_real(like, "like")))
+        signal, noise = (cast_like(append_dims(v, like.ndim), like) for v in angle_rates(u, *self.ends))
         return signal, noise, (signal**2 + (self.std*noise)**2).sqrt()
 
     def predict(self, x:Tensor, # noisy images (B, C, H, W) of unit variance
@@ -53,14 +56,16 @@ class AnglePredictor(Interpreter):
                 class_labels:Tensor|None=None # int64 (B,), for a network that knows labels
                )->Tensor: # predicted noise, shape of `x`
         "Evaluate the network in its own conventions."
-        return self.evaluate(x, (1000*angle_rates(u, *self.ends)[1]**2).to(x), class_labels)
+        u = per_image("u", u, len(check_real(x, "x")))
+        return self.evaluate(x, cast_like(1000*angle_rates(u, *self.ends)[1]**2, x), class_labels)
 
     def forward(self, y:Tensor, # noisy images (B, C, H, W) in pixels
                 t:Tensor, # time (B,), also between steps
                 class_labels:Tensor|None=None # int64 (B,), for a network that knows labels
                )->Tensor: # predicted noise, shape of `y`
         "Evaluate the network on pixels."
-        u = (torch.as_tensor(t, device=y.device).expand(len(y)).double() + 1)/self.schedule.n_steps
+        t = per_image("t", t, len(check_real(y, "y")), y.device)
+        u = (as_double(t) + 1)/self.schedule.n_steps
         signal, _, length = self.rates(u, y)
         return self.predict((y*length - signal*self.mean)/self.std, u, class_labels)
 
@@ -70,13 +75,14 @@ def normalize(self:AnglePredictor,
               y:Tensor # pixels (B, C, H, W) in [-1, 1]
              )->Tensor: # mean 0 and standard deviation 1, over the training images
     "Scale pixels to what the network has seen."
-    return (y - self.mean)/self.std
+    return (check_real(y, "y") - self.mean)/self.std
 
 @patch
 def denormalize(self:AnglePredictor,
                 x:Tensor # images (B, C, H, W) of unit variance
                )->Tensor: # pixels in [-1, 1], clipped
     "Scale back to pixels, and cut what is out of range."
+    check_finite(check_real(x, "x"), "the images are") # clamping would hide it
     return (self.mean + self.std*x).clamp(-1, 1)
 
 # %% ../nbs/api/2_sampling/10_continuous.ipynb #adeb2df0
@@ -89,7 +95,7 @@ def reverse_diffusion(self:AnglePredictor,
     "Sample in the network's own scale (Keras' DDIM, `reverse_diffusion`)."
     check_images(initial_noise, "initial_noise")
     S = check_int("diffusion_steps", diffusion_steps, 1)
-    def unit_variance(x, t): return self.predict(x, (t.double() + 1)/S)
+    def unit_variance(x, t): return self.predict(x, (as_double(t) + 1)/S)
     return ddim_sample(unit_variance, initial_noise, angle_schedule(S, *self.ends), S, progress=progress)
 
 # %% ../nbs/api/2_sampling/10_continuous.ipynb #8d8fba4e
@@ -134,9 +140,10 @@ def fit_angle(net:Callable, # `net(x, v)`, e.g. a `UNet`
     "Measure the training images and put the network behind their mean and standard deviation (Keras' `adapt`)."
     total, squares, count = 0., 0., 0
     for x in batches:
-        total += x.double().sum().item()
-        squares += x.double().square().sum().item()
+        x = as_double(check_images(x, "batches"))
+        total += x.sum().item()
+        squares += x.square().sum().item()
         count += x.numel()
     if count == 0: raise ValueError("batches must hold at least one image, got none")
     mean = total/count
-    return AnglePredictor(net, mean=mean, std=(squares/count - mean**2)**0.5, **kwargs)
+    return AnglePredictor(net, mean=mean, std=max(0., squares/count - mean**2)**0.5, **kwargs)

@@ -23,7 +23,8 @@ from fastcore.meta import delegates
 from torch import Tensor
 
 from .core import Registry, accept_greek, check_choice, check_clip, check_generator, check_images, check_int
-from .core import check_number, check_same_shape, fresh_generator, model_device, model_shape, randn
+from .core import check_number, check_same_shape, default_device, fresh_generator, model_device, model_shape
+from .core import randn
 from .ddpm import VARIANCES, step_variance
 from .noising import PREDICTIONS, check_signal
 from .schedule import NoiseSchedule, as_schedule, as_timesteps
@@ -49,13 +50,17 @@ def ddim_coefficients(t:int, # current time, -1 is clean
                      )->Step:
     "Coefficients of one DDIM step (DDIM eq. 12 and 16)."
     schedule = as_schedule(schedule)
+    check_choice("variance", variance, VARIANCES)
+    check_choice("prediction", prediction, PREDICTIONS)
+    eta, t, t_prev = check_number("eta", eta, 0), check_int("t", t), check_int("t_prev", t_prev)
     ab, ab_prev = schedule.at(t), schedule.at(t_prev)
     if ab == 0: check_signal(PREDICTIONS[prediction], ab)
-    sigma = eta*step_variance(ab, ab_prev)**0.5 if eta else 0.
-    of_eps = max(0., 1 - ab_prev - sigma**2)**0.5
-    if variance == "hat":
-        of_eps = max(0., 1 - ab_prev - step_variance(ab, ab_prev))**0.5
-        sigma = step_variance(ab, ab_prev, "hat")**0.5
+    if variance == "hat": share, sigma = step_variance(ab, ab_prev), step_variance(ab, ab_prev, "hat")**0.5
+    else:
+        sigma = eta*step_variance(ab, ab_prev)**0.5 if eta else 0.
+        share = sigma*sigma
+    if share > 1 - ab_prev + 1e-9: raise ValueError(f"eta={eta:g} asks for more noise than t_prev={t_prev} has")
+    of_eps = max(0., 1 - ab_prev - share)**0.5
     return Step(t, t_prev, ab**0.5, (1 - ab)**0.5, ab_prev**0.5, of_eps, sigma, prediction=prediction)
 
 # %% ../nbs/api/2_sampling/06_ddim.ipynb #acbde456
@@ -103,7 +108,7 @@ def evaluated_steps(skip_steps:str|list|slice|Callable, # None, times, a slice, 
     if isinstance(skip_steps, str): skip_steps = _POLICIES[skip_steps]
     if isinstance(skip_steps, slice): skipped = set(taus[skip_steps])
     elif callable(skip_steps): skipped = {t for t in taus if skip_steps(t)}
-    elif isinstance(skip_steps, Iterable):
+    elif isinstance(skip_steps, Iterable) and not isinstance(skip_steps, (bytes, bytearray)):
         skipped = {check_int("skip_steps entry", t) for t in skip_steps}
         unknown = sorted(skipped - set(taus))
         if unknown:
@@ -188,7 +193,7 @@ def sample(ddpm:object, # `DDPM()` or any schedule
           ): # x_0 (n, C, H, W), or (x_ts, x_0s): two lists of such tensors
     "Sample over all T times, re-using the noise on most of them (the source notebook's DDPM)."
     schedule, n, every = as_schedule(ddpm), check_int("n", n, 1), check_int("every", every, 1)
-    device = model_device(model) if device is None else torch.device(device)
+    device = model_device(model) if device is None else default_device(device)
     g = fresh_generator(seed)
     x_T = randn((n, *model_shape(model, shape)), generator=g, device=device)
     states = ddim_trajectory(model, x_T, schedule, schedule.n_steps, eta=1., variance=variance, skip_steps=skip_steps,

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from .core import accept_greek, check_choice, check_clip, check_generator, check_images, check_int
-from .core import check_same_shape
+from .core import check_number, check_same_shape
 from .noising import PREDICTIONS, check_signal
 from .schedule import NoiseSchedule, as_schedule, linear_schedule
 from .steps import Step, StepOutput, fresh_noise, last_x0, move, run_steps
@@ -49,18 +49,24 @@ def step_variance(alpha_bar:float, # at the current time t
                   variance:str="posterior" # one of `VARIANCES`
                  )->float: # variance of the noise one step adds
     "Variance of the reverse step: DDPM eq. 7, or its upper bound beta (DDPM section 3.2)."
+    check_choice("variance", variance, VARIANCES)
+    alpha_bar = check_number("alpha_bar", alpha_bar, 0, 1)
+    alpha_bar_prev = check_number("alpha_bar_prev", alpha_bar_prev, 0, 1)
+    if alpha_bar_prev == 0: raise ValueError("alpha_bar_prev must be above 0: no step leads to where no signal is left")
     if alpha_bar_prev == 1 or alpha_bar == 1: return 0. # to, or up from, the clean image
     added = 1 - alpha_bar/alpha_bar_prev
     return added if variance == "hat" else added*(1 - alpha_bar_prev)/(1 - alpha_bar)
 
 # %% ../nbs/api/2_sampling/05_ddpm.ipynb #999d9cb9
-def ddpm_coefficients(t:int, # current time
-                      t_prev:int, # next visited time, -1 is clean
+def ddpm_coefficients(t:int, # current time in [0, T-1]
+                      t_prev:int, # next visited time, t_prev < t; -1 is clean
                       schedule:NoiseSchedule, # or an object with `.schedule`
                       variance:str="posterior" # one of `VARIANCES`
                      )->Step:
     "Coefficients of the ancestral step, the posterior mean with the predicted x_0 put in (DDPM eq. 7)."
     schedule = as_schedule(schedule)
+    t = check_int("t", t, 0, schedule.n_steps - 1)
+    t_prev = check_int("t_prev", t_prev, -1, t - 1)
     ab, ab_prev = schedule.at(t), schedule.at(t_prev)
     if ab == 0: check_signal(PREDICTIONS["eps"], ab)
     signal, noise = ab**0.5, (1 - ab)**0.5

@@ -19,28 +19,43 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .core import check_int, check_same_shape
+from .core import as_float64, check_finite, check_int, check_same_shape
 
 # %% ../nbs/api/6_evaluation/02_distances.ipynb #93d7cdf0
-def _root(cov): # symmetric square root of a covariance, (d, d) float64
+def _root(cov, name): # symmetric square root of a covariance, (d, d) float64
+    largest = cov.abs().max()
+    if (cov - cov.T).abs().max() > 1e-5*largest: raise ValueError(f"{name} must be symmetric")
     values, vectors = torch.linalg.eigh(cov)
+    if values[0] < -1e-5*largest:
+        raise ValueError(f"{name} must have no negative eigenvalue, got {values[0].item():.6g}")
     return (vectors*values.clamp(min=0).sqrt()) @ vectors.T
 
-def frechet_distance(mean_a:Tensor, # (d,)
-                     cov_a:Tensor, # (d, d)
+def _numbers(values, name, n_dims, finite=True): # float64, none beyond what can be squared
+    found = as_float64(values, name, finite=finite)
+    if found.ndim != n_dims or found.numel() == 0:
+        raise ValueError(f"{name} must have {n_dims} dimensions and not be empty, got shape {tuple(found.shape)}")
+    if found.abs().max() > 1e100: raise ValueError(f"{name} must lie within 1e100, got {found.abs().max().item():.3g}")
+    return found
+
+def frechet_distance(mean_a:Tensor, # (d,) finite; any real numbers, converted to float64
+                     cov_a:Tensor, # (d, d) symmetric, no negative eigenvalue
                      mean_b:Tensor, # (d,)
                      cov_b:Tensor # (d, d)
                     )->float: # squared distance, at least 0
     "Squared Frechet distance between two Gaussians (Dowson and Landau, 1982), in float64."
-    mean_a, cov_a, mean_b, cov_b = (torch.as_tensor(v, dtype=torch.float64) for v in (mean_a, cov_a, mean_b, cov_b))
+    mean_a, mean_b = _numbers(mean_a, "mean_a", 1), _numbers(mean_b, "mean_b", 1)
+    cov_a, cov_b = _numbers(cov_a, "cov_a", 2), _numbers(cov_b, "cov_b", 2)
     check_same_shape(mean_a, mean_b, "the means")
     check_same_shape(cov_a, cov_b, "the covariances")
     if cov_a.shape != (len(mean_a),)*2:
         raise ValueError(f"a covariance must be ({len(mean_a)}, {len(mean_a)}), got {tuple(cov_a.shape)}")
-    both = torch.linalg.svdvals(_root(cov_a) @ _root(cov_b)).sum()
+    both = torch.linalg.svdvals(_root(cov_a, "cov_a") @ _root(cov_b, "cov_b")).sum()
     return max(0., ((mean_a - mean_b).square().sum() + cov_a.trace() + cov_b.trace() - 2*both).item())
 
 # %% ../nbs/api/6_evaluation/02_distances.ipynb #32c8d6ce
+def _points(x, name="x"): # (n, d) float64 on the CPU
+    return check_finite(_numbers(x, name, 2, finite=False), f"{name} is") # the message names the point
+
 @dataclass
 class FeatureStats:
     "Mean and covariance of a stream of features, in float64."
@@ -49,15 +64,31 @@ class FeatureStats:
     total: Tensor|None = None # (d,) sum of the points minus n times `centre`
     squares: Tensor|None = None # (d, d) sum of outer products about `centre`
 
+    def __post_init__(self):
+        self.n = check_int("n", self.n, 0)
+        sums = dict(centre=self.centre, total=self.total, squares=self.squares)
+        given = [name for name, value in sums.items() if value is not None]
+        if given != (list(sums) if self.n else []):
+            raise ValueError(f"statistics of {self.n} points need {'all' if self.n else 'none'} of centre, total and "
+                             f"squares, got {given}")
+        for name, value in sums.items():
+            if self.n: setattr(self, name, _numbers(value, name, 2 if name == "squares" else 1))
+        d = len(self.centre) if self.n else 0
+        if self.n and (self.total.shape != (d,) or self.squares.shape != (d, d)):
+            raise ValueError(f"total and squares must be ({d},) and ({d}, {d}), got {tuple(self.total.shape)} and "
+                             f"{tuple(self.squares.shape)}")
+
     def update(self,
-               x:Tensor # more points (B, d)
+               x:Tensor # more points (B, d), finite
               )->"FeatureStats": # itself
         "Take in a batch."
-        x = x.double()
+        x = _points(x, "x")
         if self.centre is None:
             self.centre = x.mean(0)
             self.total = torch.zeros_like(self.centre)
             self.squares = self.total.new_zeros(len(self.total), len(self.total))
+        if x.shape[1] != len(self.centre):
+            raise ValueError(f"x must be (B, {len(self.centre)}) like the points before, got {tuple(x.shape)}")
         away = x - self.centre
         self.n, self.total = self.n + len(x), self.total + away.sum(0)
         self.squares = self.squares + away.T @ away
@@ -66,6 +97,7 @@ class FeatureStats:
     @property
     def mean(self)->Tensor: # (d,)
         "Mean of all points."
+        if self.n < 1: raise ValueError("a mean needs at least 1 point, got 0")
         return self.centre + self.total/self.n
 
     @property
@@ -75,17 +107,26 @@ class FeatureStats:
         return (self.squares - torch.outer(self.total, self.total)/self.n)/(self.n - 1)
 
 # %% ../nbs/api/6_evaluation/02_distances.ipynb #3e129c9c
-def moments(x:Tensor, # points (n, d)
+def moments(x:Tensor, # points (n, d), finite
             weights:Tensor|None=None # (n,) how often each counts; None: once
            )->tuple[Tensor, Tensor]: # mean (d,) and covariance (d, d), float64
     "Mean and covariance of weighted points, with the sum of the weights minus 1 below."
-    x = x.double()
-    w = torch.ones(len(x), dtype=torch.float64) if weights is None else torch.as_tensor(weights).double()
+    x = _points(x)
+    w = torch.ones(len(x), dtype=torch.float64) if weights is None else _numbers(weights, "weights", 1)
+    if w.shape != x.shape[:1] or bool((w < 0).any()) or not w.sum() > 1 + 1e-6:
+        raise ValueError(f"weights must be {len(x)} numbers of at least 0 whose sum is above 1 (a covariance needs 2 "
+                         f"points), got {tuple(w.shape)} of sum {w.sum().item():.6g}")
     mean = w @ x/w.sum()
     away = x - mean
     return mean, (away*w[:, None]).T @ away/(w.sum() - 1)
 
 # %% ../nbs/api/6_evaluation/02_distances.ipynb #4c804176
+def _pair(a, b, names): # two sets of points with equally many numbers each
+    pair = [_points(x, name) for x, name in zip((a, b), names.split(" and "))]
+    if pair[0].shape[1] != pair[1].shape[1]:
+        raise ValueError(f"{names} must have as many numbers a point, got {pair[0].shape[1]} and {pair[1].shape[1]}")
+    return pair
+
 def _kernel(x, y): return (x @ y.T/x.shape[1] + 1)**3
 
 def kernel_distance(a:Tensor, # features (n, d)
@@ -93,25 +134,27 @@ def kernel_distance(a:Tensor, # features (n, d)
                     block:int=1000 # points compared at a time
                    )->tuple[float, float]: # KID, and its standard error
     "Unbiased squared kernel distance over disjoint blocks (Binkowski et al., 2018)."
+    a, b = _pair(a, b, "a and b")
     block = min(check_int("block", block, 2), len(a), len(b))
     if block < 2: raise ValueError(f"a kernel distance needs at least 2 points on each side, got {len(a)} and {len(b)}")
     pieces = []
-    for x, y in zip(a.double().split(block), b.double().split(block)):
+    for x, y in zip(a.split(block), b.split(block)):
         if min(len(x), len(y)) < block: break
         xx, yy, n = _kernel(x, x), _kernel(y, y), block*(block - 1)
         pieces.append(((xx.sum() - xx.trace() + yy.sum() - yy.trace())/n - 2*_kernel(x, y).mean()).item())
-    pieces = torch.tensor(pieces, dtype=torch.float64)
+    pieces = as_float64(pieces, "the distances") # refused if a power became infinite
     error = pieces.std().item()/len(pieces)**0.5 if len(pieces) > 1 else math.nan
     return pieces.mean().item(), error
 
 # %% ../nbs/api/6_evaluation/02_distances.ipynb #9b006c6f
 def _nearest(x, k, chunk): # squared distance of each point to its k-th nearest other
     pieces = (torch.cdist(piece, x).square() for piece in x.split(chunk))
-    return torch.cat([d.topk(k + 1, largest=False).values[:, -1] for d in pieces])
+    radius = torch.cat([d.topk(k + 1, largest=False).values[:, -1] for d in pieces])
+    return check_finite(radius, f"the squared distance to neighbour {k} is")
 
 def _covered(x, y, radius, chunk): # share of x within some y's radius
     inside = [(torch.cdist(piece, y).square() <= radius).any(1) for piece in x.split(chunk)]
-    return torch.cat(inside).double().mean().item()
+    return sum(int(found.sum()) for found in inside)/len(x)
 
 def precision_recall(real:Tensor, # features (n, d)
                      fake:Tensor, # features (m, d)
@@ -119,6 +162,10 @@ def precision_recall(real:Tensor, # features (n, d)
                      chunk:int=1000 # points compared at a time
                     )->tuple[float, float]: # precision and recall, in [0, 1]
     "Share of each set that lies where the other is (Kynkaanniemi et al., 2019)."
+    _pair(real, fake, "real and fake")
+    real, fake, chunk = torch.as_tensor(real), torch.as_tensor(fake), check_int("chunk", chunk, 1)
+    single = real.dtype == fake.dtype == torch.float32
+    real, fake = (x.detach() if single else as_float64(x, "features") for x in (real, fake))
     if min(len(real), len(fake)) <= check_int("k", k, 1):
         raise ValueError(f"k must be below the number of points, got {k}")
     return (_covered(fake, real, _nearest(real, k, chunk), chunk),

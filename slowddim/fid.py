@@ -24,7 +24,7 @@ from fastcore.basics import patch
 from torch import Tensor
 
 from .classifier import Classifier, load_classifier
-from .core import check_int, progress_bar, seeded_generator
+from .core import check_finite, check_int, check_number, progress_bar, seeded_generator
 from .data import ImageSet, as_images, load_data
 from .distances import FeatureStats, frechet_distance, kernel_distance, moments
 from .distances import precision_recall as share_of_each
@@ -34,7 +34,7 @@ from .files import load_tensors, save_tensors, weights_dir
 class Score(float):
     "A score with its circumstances; comparing scores of different extractors or kinds is refused."
     def __new__(cls,
-                value:float, # the score
+                value:float, # the score, finite
                 kind:str="FID", # what it measures
                 *, n:int=0, # pictures scored
                 n_features:int=0, # numbers per picture
@@ -42,7 +42,7 @@ class Score(float):
                 interval:tuple|None=None, # 95 % interval
                 extractor:str="" # whose features: the classifier's digest
                ):
-        score = super().__new__(cls, value)
+        score = super().__new__(cls, check_number("value", value)) # a score that is not finite is none
         score.kind, score.n, score.n_features, score.floor = kind, n, n_features, floor
         score.interval, score.extractor = interval, extractor
         return score
@@ -104,8 +104,9 @@ def image_features(model:Classifier, # from `load_classifier`
                    progress:bool=False # show a bar
                   )->Tensor: # (N, d) float32
     "Describe pictures, a batch at a time."
-    starts = progress_bar(range(0, len(x), bs), progress, desc="features", unit="batch")
-    return torch.cat([model.features(x[i:i + bs]) for i in starts])
+    starts = progress_bar(range(0, len(x), check_int("bs", bs, 1)), progress, desc="features", unit="batch")
+    features = torch.cat([model.features(x[i:i + bs]) for i in starts])
+    return check_finite(features, "what the feature extractor found is")
 
 # %% ../nbs/api/6_evaluation/03_fid.ipynb #e3b927a2
 def make_reference(model:Classifier, # from `load_classifier`
@@ -161,6 +162,7 @@ class ImageEval:
         if not described and len(x) < least:
             warnings.warn(f"{len(x)} pictures against {len(self.mean)} features: the bias is larger than most "
                           f"differences; use {least} or more", stacklevel=3)
+        if described: check_finite(x, "a feature is")
         return x if described else image_features(self.model, x, self.bs, progress)
 
     def _score(self, value, n, **kwargs):
@@ -208,6 +210,7 @@ def fid(self:ImageEval,
         progress:bool=False # show a bar
        )->Score:
     "Frechet distance to the reference, with floor and 95 % interval."
+    n_boot = check_int("n_boot", n_boot, 0)
     features = self.features(x, progress)
     value, n = self.distance(features), len(features)
     again = []
@@ -225,9 +228,9 @@ def fid_infinity(self:ImageEval,
                  points:int=8 # sizes to score at, from n/4 to n
                 )->Score:
     "FID extrapolated to infinitely many pictures (Chong and Forsyth, 2020)."
-    features = self.features(x)
+    points, features = check_int("points", points, 2), self.features(x)
     n = len(features)
-    sizes = [round(n*(0.25 + 0.75*i/(points - 1))) for i in range(check_int("points", points, 2))]
+    sizes = [max(2, round(n*(0.25 + 0.75*i/(points - 1)))) for i in range(points)]
     picks = [torch.randperm(n, generator=seeded_generator(n, 2, i))[:m] for i, m in enumerate(sizes)]
     scores = [self.distance(features[pick]) for pick in picks]
     design = torch.stack([torch.ones(points).double(), 1/torch.tensor(sizes).double()], 1)

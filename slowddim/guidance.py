@@ -19,7 +19,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .core import check_int, check_number, model_device, seeded_generator
+from .core import check_int, check_number, check_real, model_device, seeded_generator
 from .noising import Interpreter
 
 # %% ../nbs/api/2_sampling/09_guidance.ipynb #beaee7f4
@@ -124,7 +124,15 @@ def spread_labels(seed:int, # seed of the whole run
     return torch.cat(orders)[start % K:][:n]
 
 # %% ../nbs/api/2_sampling/09_guidance.ipynb #e60ce567
-def _per_image(name, v, n): # tensor of one or n entries -> (n,)
+def per_image(name:str, # argument name, for the message
+              v:object, # one number, or one per image
+              n:int, # images
+              device:torch.device|None=None # of the result; None: as it is
+             )->Tensor: # (n,)
+    "Give every image of a batch its own; `TypeError` for what is no number."
+    try: v = torch.as_tensor(v, device=device)
+    except (TypeError, ValueError, RuntimeError) as e: raise TypeError(f"{name} must be numbers, got {v!r:.80}") from e
+    if v.dtype == torch.bool or v.is_complex(): raise TypeError(f"{name} must be numbers, got {v.dtype}")
     if v.ndim > 1 or v.numel() not in (1, n):
         raise ValueError(f"{name} must be one or one per image: got shape {tuple(v.shape)} for a "
                          f"batch of {n}")
@@ -134,7 +142,7 @@ def _per_image(name, v, n): # tensor of one or n entries -> (n,)
 def count_branches(scale:float # guidance scale
                   )->int: # 1 or 2
     "Count the network evaluations that one image needs at one time."
-    return 1 if scale in (0, 1) else 2
+    return 1 if check_number("scale", scale, 0) in (0, 1) else 2
 
 # %% ../nbs/api/2_sampling/09_guidance.ipynb #2c734769
 class Guided(Interpreter):
@@ -146,7 +154,11 @@ class Guided(Interpreter):
                  scale:float # guidance scale
                 ):
         super().__init__()
-        self.net, self.null, self.scale = net, null, scale
+        if not isinstance(labels, Tensor) or labels.dtype != torch.int64:
+            raise TypeError(f"labels must be an int64 tensor, see as_labels, got {labels!r:.80}")
+        self.net, self.null, self.scale = net, null, check_number("scale", scale, 0)
+        if null is None and self.scale != 1:
+            raise ValueError(f"scale must be 1 for a network that has no null label, got {scale}")
         self.register_buffer("labels", labels.to(model_device(net)), persistent=False)
 
     def __getattr__(self, name):
@@ -166,8 +178,9 @@ class Guided(Interpreter):
                 t:int|Tensor # time, a number or (B,)
                )->Tensor: # guided prediction, shape of `x`
         "Predict without the label, with it, or both in one batch (Ho and Salimans, 2022, eq. 6)."
-        t = _per_image("t", torch.as_tensor(t, device=x.device), len(x))
-        labels = _per_image("labels", self.labels.to(x.device), len(x))
+        check_real(x, "x")
+        t = per_image("t", t, len(x), x.device)
+        labels = per_image("labels", self.labels, len(x), x.device)
         if self.scale == 1: return self.evaluate(x, t, labels)
         null = torch.full_like(labels, -1 if self.null is None else self.null)
         if self.scale == 0: return self.evaluate(x, t, null)
@@ -184,7 +197,4 @@ def guided(model:Callable, # `model(x, t, class_labels=...)`: a conditional netw
     if isinstance(model, Guided):
         raise ValueError("this model is guided already: guide the network inside, `.net`")
     numbers, scale = as_labels(labels, model), check_number("scale", scale, 0)
-    null = label_info(model).null
-    if null is None and scale != 1:
-        raise ValueError(f"scale must be 1 for a network that has no null label, got {scale}")
-    return Guided(model, numbers, null, scale)
+    return Guided(model, numbers, label_info(model).null, scale)

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from .classifier import Classifier, load_classifier
-from .core import check_int, check_number, to_unit
+from .core import check_finite, check_int, check_number, to_unit
 from .data import ImageSet, as_images
 from .distances import moments
 from .fid import ImageEval, Score, reference_key
@@ -50,7 +50,8 @@ class DigitEval:
         "Say which digits are in pictures, and how surely."
         check_number("confidence", confidence, 0, 1)
         x = as_images(x, (1, 28, 28), margin=4, dark=True, n_min=2)
-        belief, digit = torch.cat([self.model(b).softmax(1) for b in x.split(self.bs)]).max(1)
+        scores = check_finite(torch.cat([self.model(b) for b in x.split(self.bs)]), "a classifier's score is")
+        belief, digit = scores.softmax(1).max(1)
         sure = belief > confidence
         return dict(readable=sure.double().mean().item(), counts=digit[sure].bincount(minlength=10).tolist(),
                     mean_confidence=belief.mean().item(), confidence=confidence)
@@ -94,7 +95,8 @@ class PixelEval(ImageEval):
                  progress:bool=False # not used: it is quick
                 )->Tensor: # (N, d)
         "Check and describe images."
-        if isinstance(x, Tensor) and x.ndim == 2 and x.shape[1] == len(self.mean): return x
+        if isinstance(x, Tensor) and x.ndim == 2 and x.shape[1] == len(self.mean):
+            return check_finite(x, "a feature is")
         return self.model.features(as_images(x, self.model.shape, n_min=2))
 
     def _score(self, value, n, kind="FID", **kwargs):
@@ -115,8 +117,8 @@ def _wilson_interval(k:int, # successes, 0 to `n`
                     z:float=1.96 # half-width in standard deviations; 1.96 for 95 %
                    )->tuple[float, float]: # within [0, 1]
     "Interval of a share whose ends solve |k/n - p| = z sqrt(p(1 - p)/n) (Wilson, 1927)."
-    n = check_int("n", n, 1)
-    share, w = check_int("k", k, 0, n)/n, check_number("z", z, 0)**2/n
+    n = check_int("n", n, 1, 2**53)
+    share, w = check_int("k", k, 0, n)/n, check_number("z", z, 0, 1e3)**2/n
     middle = (share + w/2)/(1 + w)
     half = z*math.sqrt(share*(1 - share)/n + w/(4*n))/(1 + w)
     return max(0., min(share, middle - half)), min(1., max(share, middle + half)) # whatever rounding does
@@ -136,6 +138,7 @@ def read_as_asked(classifier:nn.Module, # from `load_classifier`: has `.config` 
     if labels.shape != (len(x),):
         raise ValueError(f"labels must be one per image, ({len(x)},), got {tuple(labels.shape)}")
     scores = torch.cat([classifier(part) for part in x.split(check_int("bs", bs, 1))])
+    check_finite(scores, "a classifier's score is")
     n_classes = scores.shape[1]
     if labels.min() < 0 or labels.max() >= n_classes:
         raise ValueError(f"labels must lie in 0 ... {n_classes - 1}, got {labels.min()} ... {labels.max()}")

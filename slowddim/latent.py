@@ -20,8 +20,9 @@ import torch
 from fastcore.meta import delegates
 from torch import Tensor
 
-from .core import check_choice, check_images, check_int, check_same_shape, crop_images, progress_bar
-from .ddim import ddim_coefficients, ddim_sample
+from .core import as_double, as_float64, cast_like, check_choice, check_finite, check_images, check_int
+from .core import check_same_shape, crop_images, progress_bar
+from .ddim import ddim_coefficients, ddim_sample, plan_steps
 from .ode import correction, ode_sample
 from .schedule import NoiseSchedule, as_schedule, as_timesteps
 from .steps import Solver, State, Step, arrival, run_steps
@@ -38,7 +39,8 @@ def encode_steps(path:list[int], # from -1 up, rising
     refine = check_int("refine", refine, 0)
     if check_choice("guess", guess, GUESSES) == "last" and refine == 0:
         raise ValueError("guess='last' evaluates the network only to correct: refine must be at least 1, got 0")
-    if path[:1] != [-1] or any(p >= t for p, t in zip(path, path[1:])):
+    path = [check_int("path entry", t) for t in path]
+    if path[:1] != [-1] or len(path) < 2 or any(p >= t for p, t in zip(path, path[1:])):
         raise ValueError(f"path must rise from -1, got {path}")
     steps = []
     for p, t in zip(path, path[1:]):
@@ -95,18 +97,19 @@ def reconstruct(model:Callable, # `model(x, t)`, t int64 (B,): predicted noise
                 *, refine:int=0, # corrections a step
                 guess:str="paper", # one of `GUESSES`
                 spacing:str="trailing" # of the times, when `timesteps` is a number
-               )->Tensor: # images (B, C, H, W); S model calls more than `encode`
+               )->Tensor: # images (B, C, H, W); S network evaluations more than `encode`
     "Encode and decode (DDIM section 5.4)."
+    timesteps = as_timesteps(timesteps, schedule, spacing) # once: it may be an iterator
     x_T = encode(model, x_0, schedule, timesteps, refine=refine, guess=guess, spacing=spacing)
     return decode(model, x_T, schedule, timesteps, spacing=spacing)
 
 # %% ../nbs/api/2_sampling/08_latent.ipynb #f9a71689
-def pixel_errors(x:Tensor, # images (B, C, H, W) in [-1, 1]
+def pixel_errors(x:Tensor, # finite images (B, C, H, W) in [-1, 1]
                  y:Tensor # images, same shape
                 )->Tensor: # (B,) float64
     "Return the mean squared difference per dimension on [0, 1] pixels, image by image (DDIM table 2)."
-    check_same_shape(x, y, "x and y")
-    return ((y.double() - x.double())/2).square().flatten(1).mean(1)
+    check_same_shape(check_images(x, "x"), check_images(y, "y"), "x and y")
+    return ((as_double(y) - as_double(x))/2).square().flatten(1).mean(1)
 
 # %% ../nbs/api/2_sampling/08_latent.ipynb #c4a29f20
 def reconstruction_error(model:Callable, # `model(x, t)`, t int64 (B,): predicted noise
@@ -123,7 +126,7 @@ def reconstruction_error(model:Callable, # `model(x, t)`, t int64 (B,): predicte
     "Measure the round trip; a padded model's border does not count (DDIM table 2)."
     size = getattr(getattr(model, "config", None), "image_size", None)
     starts = range(0, len(check_images(x_0)), check_int("batch_size", batch_size, 1))
-    errors = []
+    timesteps, errors = as_timesteps(timesteps, schedule, spacing), []
     for i in progress_bar(starts, progress, desc="round trips", unit="batch"):
         x = x_0[i:i + batch_size]
         again = reconstruct(model, x, schedule, timesteps, refine=refine, guess=guess, spacing=spacing)
@@ -147,16 +150,17 @@ def slerp(a:Tensor, # codes (B, C, H, W)
          )->Tensor: # codes (B, C, H, W), dtype of `a`; computed in float64
     "Walk along great circles, image by image; lengths go from |a| to |b| evenly (DDIM section 5.3)."
     check_same_shape(check_images(a, "a"), check_images(b, "b"), "a and b")
-    w = torch.as_tensor(w, dtype=torch.float64, device=a.device).reshape(-1, 1)
+    flat_a, flat_b = as_double(a.flatten(1)), as_double(b.flatten(1))
+    w = as_float64(w, "w", finite=False).reshape(-1, 1).to(flat_a.device)
     if len(w) not in (1, len(a)): raise ValueError(f"w must be one number or {len(a)}, got {len(w)}")
     w = w.expand(len(a), 1)
     if not bool(((w >= 0) & (w <= 1)).all()):
         raise ValueError(f"w must be in [0, 1], got {w.min().item():.6g} ... {w.max().item():.6g}")
-    flat_a, flat_b = a.flatten(1).double(), b.flatten(1).double()
     u, across, angle = _directions(flat_a, flat_b)
     length = (1 - w)*flat_a.norm(dim=1, keepdim=True) + w*flat_b.norm(dim=1, keepdim=True)
     turned = length*((w*angle).cos()*u + (w*angle).sin()*across)
-    return torch.where(w == 0, flat_a, torch.where(w == 1, flat_b, turned)).reshape(a.shape).to(a.dtype)
+    found = torch.where(w == 0, flat_a, torch.where(w == 1, flat_b, turned))
+    return cast_like(check_finite(found, "the interpolation is").reshape(a.shape), a)
 
 # %% ../nbs/api/2_sampling/08_latent.ipynb #3977f4be
 def interpolate(a:Tensor, # codes (B, C, H, W)
@@ -179,7 +183,8 @@ def interpolate_images(model:Callable, # `model(x, t)`, t int64 (B,): predicted 
                        progress:bool=False # show a bar
                       )->Tensor: # (n, B, C, H, W)
     "Encode two batches of images and decode what lies between (DDIM section 5.3)."
-    check_same_shape(x_a, x_b, "x_a and x_b")
+    check_same_shape(check_images(x_a, "x_a"), check_images(x_b, "x_b"), "x_a and x_b")
+    n, timesteps = check_int("n", n, 2), as_timesteps(timesteps, schedule)
     ends = encode(model, torch.cat([x_a, x_b]), schedule, timesteps, refine=refine, guess=guess)
     codes = interpolate(*ends.chunk(2), n)
     frames = progress_bar(codes, progress, desc="decoding", unit="frame")
@@ -192,6 +197,7 @@ def corner_grid(corners:Tensor, # four codes (4, C, H, W): top left, top right, 
                )->Tensor: # (n_rows*n_cols, C, H, W), row by row
     "Fill a grid between four codes: along its top and its bottom, then down each column."
     if len(check_images(corners)) != 4: raise ValueError(f"corners must be 4 codes, got {len(corners)}")
+    n_rows, n_cols = check_int("n_rows", n_rows, 2), check_int("n_cols", n_cols, 2)
     edges = interpolate(corners[[0, 2]], corners[[1, 3]], n_cols) # (n_cols, top and bottom, C, H, W)
     return interpolate(edges[:, 0], edges[:, 1], n_rows).flatten(0, 1)
 
@@ -205,5 +211,8 @@ def across_steps(model:Callable, # `model(x, t)`, t int64 (B,): predicted noise
                  clip:float|tuple|None=None # None, c for (-c, c), or (lo, hi): range of the predicted x_0
                 )->list[Tensor]: # images (B, C, H, W), one batch per entry of `sizes`
     "Decode the same codes with different numbers of steps (DDIM section 5.2)."
+    sizes = [check_int("sizes entry", S, 1, as_schedule(schedule).n_steps) for S in sizes]
+    seed = check_int("seed", seed, 0, 2**32 - max(1, len(sizes))) # torch reads 32 bits of it
+    plan_steps(schedule, max(sizes, default=1), eta=eta) # refuse a wrong eta before the first network evaluation
     return [ddim_sample(model, x_T, schedule, S, eta=eta, clip=clip,
                         generator=torch.Generator(x_T.device).manual_seed(seed + i)) for i, S in enumerate(sizes)]

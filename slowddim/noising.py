@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from .core import Registry, append_dims, check_same_shape, model_output
+from .core import Registry, append_dims, check_real, check_same_shape, model_output
 from .schedule import NoiseSchedule, as_schedule
 
 # %% ../nbs/api/2_sampling/02_noising.ipynb #86f838d4
@@ -26,14 +26,24 @@ def _column(v, like): # numbers per image -> broadcastable, in the images' dtype
     if isinstance(v, float): return v
     if v.shape != like.shape[:1]:
         raise ValueError(f"t must be an int or hold one time per image: got shape {tuple(v.shape)} for a batch of "
-                         f"{len(like)}")
-    return append_dims(v, like.ndim).to(like.device, like.dtype)
+                         f"{len(like) if like.ndim else 'no images'}")
+    return append_dims(v, like.ndim).to(like.dtype).to(like.device) # in this order: not every device has float64
+
+def _is_zero(rate): # anywhere? A GPU is not asked: it would have to be waited for
+    if isinstance(rate, float): return rate == 0
+    return rate.device.type == "cpu" and bool((rate == 0).any())
+
+def _pair(x, y, names): # both real and of one shape -> y in the dtype of x
+    check_same_shape(x, y, names)
+    for v, name in zip((x, y), names.split(" and ")): check_real(v, name)
+    return y.to(x.dtype)
 
 def rates(t:int|Tensor, # int, or integer tensor (B,); -1 is the clean image
           schedule:NoiseSchedule, # or an object with `.schedule`
-          like:Tensor # the images they will multiply
+          like:Tensor # the images they will multiply, floating point
          ): # (signal, noise): floats, or tensors (B, 1, ..., 1)
     "Return sqrt(alpha_bar_t) and sqrt(1 - alpha_bar_t)."
+    check_real(like, "like") # rates in another dtype would be rounded to 0 and 1
     ab = as_schedule(schedule).at(t)
     return _column(ab**0.5, like), _column((1 - ab)**0.5, like)
 
@@ -44,9 +54,7 @@ def add_noise(x_0:Tensor, # clean images (B, C, H, W)
               schedule:NoiseSchedule # or an object with `.schedule`
              )->Tensor: # x_t, device and dtype of `x_0`
     "Mix images with noise at time `t` (DDIM eq. 4)."
-    check_same_shape(x_0, eps, "x_0 and eps")
-    if not x_0.is_floating_point():
-        raise TypeError(f"x_0 must be floating point in [-1, 1], got {x_0.dtype}: see to_unit")
+    eps = _pair(x_0, eps, "x_0 and eps")
     signal, noise = rates(t, schedule, x_0)
     return signal*x_0 + noise*eps
 
@@ -85,13 +93,12 @@ def check_signal(prediction:Prediction, # an entry of `PREDICTIONS`
 # %% ../nbs/api/2_sampling/02_noising.ipynb #94987372
 def predict_x0(x_t:Tensor, # noisy images (B, C, H, W)
                eps:Tensor, # the noise in them, same shape
-               t:int|Tensor, # int, or integer tensor (B,)
+               t:int|Tensor, # int, or integer tensor (B,); `ValueError` where no signal is left
                schedule:NoiseSchedule # or an object with `.schedule`
               )->Tensor: # x_0, device and dtype of `x_t`
     "Recover the clean image from a noisy one and its noise (DDIM eq. 9)."
-    check_same_shape(x_t, eps)
-    signal, noise = rates(t, schedule, x_t)
-    if isinstance(signal, float): check_signal(PREDICTIONS["eps"], signal)
+    eps, (signal, noise) = _pair(x_t, eps, "x_t and eps"), rates(t, schedule, x_t)
+    if _is_zero(signal): check_signal(PREDICTIONS["eps"], 0.)
     return PREDICTIONS["eps"].read(eps, x_t, signal, noise)[0]
 
 # %% ../nbs/api/2_sampling/02_noising.ipynb #b40a7fe7
@@ -101,10 +108,8 @@ def predict_eps(x_t:Tensor, # noisy images (B, C, H, W)
                 schedule:NoiseSchedule # or an object with `.schedule`
                )->Tensor: # eps, device and dtype of `x_t`
     "Recover the noise from a noisy image and its clean version (DDIM eq. 4 solved for eps)."
-    check_same_shape(x_t, x_0, "x_t and x_0")
-    signal, noise = rates(t, schedule, x_t)
-    clean = noise == 0 if isinstance(noise, float) else noise.device.type == "cpu" and bool((noise == 0).any())
-    if clean: raise ValueError("t must be in [0, T-1]: a clean image (t=-1) holds no noise to predict")
+    x_0, (signal, noise) = _pair(x_t, x_0, "x_t and x_0"), rates(t, schedule, x_t)
+    if _is_zero(noise): raise ValueError("t must be in [0, T-1]: a clean image (t=-1) holds no noise to predict")
     return PREDICTIONS["x_0"].read(x_0, x_t, signal, noise)[1]
 
 # %% ../nbs/api/2_sampling/02_noising.ipynb #bef3d59d
@@ -114,7 +119,7 @@ def velocity(x_0:Tensor, # clean images (B, C, H, W)
              schedule:NoiseSchedule # or an object with `.schedule`
             )->Tensor: # v
     "Return the velocity, what a v-prediction network is trained on (Salimans and Ho, 2022, appendix D)."
-    check_same_shape(x_0, eps, "x_0 and eps")
+    eps = _pair(x_0, eps, "x_0 and eps")
     return PREDICTIONS["v"].make(x_0, eps, *rates(t, schedule, x_0))
 
 # %% ../nbs/api/2_sampling/02_noising.ipynb #8e9a6afa
@@ -126,7 +131,7 @@ def to_eps(pred:Tensor, # what the network predicted
           )->Tensor: # eps
     "Turn any prediction into predicted noise (velocity: Salimans and Ho, 2022, appendix D)."
     entry = PREDICTIONS.pick(prediction)
-    check_same_shape(x_t, pred, "x_t and the prediction")
+    pred = _pair(x_t, pred, "x_t and the prediction")
     if entry.name == "x_0": return predict_eps(x_t, pred, t, schedule)
     return entry.read(pred, x_t, *rates(t, schedule, x_t))[1]
 
@@ -139,8 +144,11 @@ def from_eps(eps:Tensor, # predicted or true noise
             )->Tensor: # the prediction
     "Turn noise into any other prediction; the inverse of `to_eps`."
     entry = PREDICTIONS.pick(prediction)
-    x_0 = eps if entry.name == "eps" else predict_x0(x_t, eps, t, schedule)
-    return entry.make(x_0, eps, *rates(t, schedule, x_t))
+    eps, (signal, noise) = _pair(x_t, eps, "x_t and eps"), rates(t, schedule, x_t)
+    if entry.name == "score" and _is_zero(noise):
+        raise ValueError("t must be in [0, T-1]: a clean image (t=-1) has no score")
+    x_0 = eps if entry.name in ("eps", "score") else predict_x0(x_t, eps, t, schedule)
+    return entry.make(x_0, eps, signal, noise)
 
 # %% ../nbs/api/2_sampling/02_noising.ipynb #c72a4aa1
 class Interpreter(nn.Module):

@@ -20,7 +20,8 @@ import torch
 from fastcore.meta import delegates
 from torch import Tensor
 
-from .core import check_clip, check_images, check_int, model_output, randn
+from .core import as_double, check_clip, check_finite, check_generator, check_images, check_int
+from .core import check_number, check_real, model_output, randn
 from .ddim import ddim_coefficients
 from .noising import rates
 from .schedule import NoiseSchedule, as_schedule, as_timesteps
@@ -31,7 +32,7 @@ def sigma_at(t:int, # in [-1, T-1]
              schedule:NoiseSchedule # or an object with `.schedule`
             )->float: # 0 at t = -1; `ValueError` where no signal is left
     "Return the noise-to-signal ratio s (DDIM eq. 13)."
-    ab = as_schedule(schedule).at(t)
+    ab = as_schedule(schedule).at(check_int("t", t))
     if ab == 0: raise ValueError(f"alpha_bar is 0 at t={t}: without signal there is no noise-to-signal ratio")
     return ((1 - ab)/ab)**0.5
 
@@ -41,7 +42,10 @@ def x_bar(x_t:Tensor, # images (B, C, H, W) at time `t`
           schedule:NoiseSchedule # or an object with `.schedule`
          )->Tensor: # same shape
     "Scale images so that their signal has the size of the clean image's (DDIM eq. 13)."
-    return x_t/rates(t, schedule, x_t)[0]
+    signal = rates(t, schedule, check_real(x_t, "x_t"))[0]
+    no_signal = signal == 0 if isinstance(signal, float) else x_t.device.type == "cpu" and bool((signal == 0).any())
+    if no_signal: raise ValueError("alpha_bar is 0: without signal there is nothing to scale")
+    return x_t/signal
 
 # %% ../nbs/api/2_sampling/07_ode.ipynb #bda1d476
 @SOLVERS.add("ab2")
@@ -72,7 +76,7 @@ def correction(t_from:int, # where the move started
               )->Step:
     "Coefficients that correct the last move by the noise found where it arrived (Heun's second half)."
     here = ddim_coefficients(t, t, schedule) # a move that stays
-    change = weight*here.signal*(sigma_at(t, schedule) - sigma_at(t_from, schedule))
+    change = check_number("weight", weight)*here.signal*(sigma_at(t, schedule) - sigma_at(t_from, schedule))
     return here._replace(of_eps=here.of_eps + change, of_past=((0., -change),))
 
 @SOLVERS.add("heun", evaluations=lambda S: 2*S - 1)
@@ -110,6 +114,7 @@ def ode_steps(path:list[int], # visited times, then where to stop; rising or fal
     solver = SOLVERS.pick(solver)
     if solver.eta not in (0, None):
         raise ValueError(f"solver must be one of {', '.join(map(repr, ode_solvers()))}, got {solver.name!r}")
+    path = [check_int("path entry", t) for t in path]
     moves = {p > t for t, p in zip(path, path[1:])}
     if len(moves) != 1 or len(set(path)) < len(path) or path[0] < 0:
         raise ValueError(f"path must be two or more times, rising or falling, that start above -1, got {path}")
@@ -163,7 +168,9 @@ def _divergence(model:Callable, # `model(x, t)`, t int64 (B,): predicted noise, 
             v = probe.reshape(1, *x.shape[1:]).expand_as(x) if exact else randn(
                 x.shape, generator=generator, device=x.device, dtype=x.dtype).sign()
             total += (torch.autograd.grad(out, x, v, retain_graph=True)[0]*v).flatten(1).sum(1)
-    return total.detach() if exact else total.detach()/n_probes
+    total = total.detach() if exact else total.detach()/n_probes
+    if x.device.type == "cpu": check_finite(total, f"the divergence of what the network predicted at t={t} is")
+    return total
 
 # %% ../nbs/api/2_sampling/07_ode.ipynb #9dfae069
 def log_likelihood(model:Callable, # `model(x, t)`, t int64 (B,): predicted noise, differentiable
@@ -180,17 +187,19 @@ def log_likelihood(model:Callable, # `model(x, t)`, t int64 (B,): predicted nois
     schedule = as_schedule(schedule)
     path = sorted({0, *as_timesteps(timesteps, schedule)})
     if len(path) < 2: raise ValueError("timesteps must visit a time above 0")
-    n_dims = check_images(x_0)[0].numel()
+    n_dims, steps = check_images(x_0)[0].numel(), ode_steps(path, schedule, solver)
+    check_int("n_probes", n_probes, 1)
+    check_generator(generator, len(x_0))
     def slope(x, t): # s * divergence in (x_bar, s): what is integrated over log s
         found = _divergence(model, x, t, exact=exact, n_probes=n_probes, generator=generator)
-        return found.double()*schedule.at(t)**0.5*sigma_at(t, schedule)
+        return as_double(found)*schedule.at(t)**0.5*sigma_at(t, schedule)
     total, before = 0., slope(x_0, 0)
-    steps = ode_steps(path, schedule, solver)
     arrived = [a.t_prev != b.t_prev for a, b in zip(steps, steps[1:])] + [True] # a move may take several steps
     for state, at_end in zip(run_steps(model, x_0, steps, progress=progress), arrived):
         if not at_end: continue
         t_before, t = path[path.index(state.t_prev) - 1], state.t_prev
         now = slope(state.x_prev, t)
         total, before = total + (before + now)/2*math.log(sigma_at(t, schedule)/sigma_at(t_before, schedule)), now
-    prior = -0.5*(state.x_prev.double()**2).flatten(1).sum(1) - n_dims/2*math.log(2*math.pi)
-    return prior + n_dims/2*math.log(schedule.at(path[-1])/schedule.at(0)) + total
+    prior = -0.5*(as_double(state.x_prev)**2).flatten(1).sum(1) - n_dims/2*math.log(2*math.pi)
+    found = prior + n_dims/2*math.log(schedule.at(path[-1])/schedule.at(0)) + total
+    return check_finite(found, "the log-likelihood is")

@@ -18,46 +18,68 @@ from types import SimpleNamespace
 import torch
 from torch import Tensor
 
-from .core import append_dims
+from .core import append_dims, as_double, as_float64, cast_like, check_int, check_real
 from .schedule import NoiseSchedule, as_schedule
 
 # %% ../nbs/api/2_sampling/03_oracle.ipynb #0f87bcd4
+def _left(schedule, t, x, ndim): # alpha-bar at `t` in float64, (B, 1, ..., 1) or (1, 1, ..., 1)
+    ab = torch.as_tensor(schedule.at(t), dtype=torch.float64, device=x.device).reshape(-1)
+    if len(ab) not in (1, len(x)): raise ValueError(f"t must be one or one per image: got {len(ab)} for {len(x)}")
+    return append_dims(ab, ndim)
+
+def _check_fits(shape, x): # data of this shape against images (B, ...)
+    sizes = zip(reversed(shape), reversed(x.shape[1:]))
+    if x.ndim == 0 or len(shape) > x.ndim - 1 or any(a not in (1, b) for a, b in sizes):
+        raise ValueError(f"x must be a batch of images like the data, {tuple(shape)}, got shape {tuple(x.shape)}")
+
 class GaussianOracle:
     "Perfect noise predictor for independent Gaussian pixels."
     def __init__(self,
                  schedule:NoiseSchedule, # or an object with `.schedule`
                  mean:float|Tensor=0., # float or tensor that broadcasts to one image
-                 std:float|Tensor=1. # float or tensor that broadcasts to one image; 0: a single point
+                 std:float|Tensor=1. # at least 0: float or tensor that broadcasts to one image; 0: a single point
                 ):
         self.schedule = as_schedule(schedule)
-        self.mean, self.std = torch.as_tensor(mean, dtype=torch.float64), torch.as_tensor(std, dtype=torch.float64)
+        self.mean, self.std = as_float64(mean, "mean"), as_float64(std, "std")
+        if bool((self.std < 0).any()): raise ValueError(f"std must be at least 0, got {self.std.min().item():.6g}")
 
     def __call__(self,
                  x:Tensor, # noisy images (B, ...)
                  t:Tensor # time of each (B,), or of all
                 )->Tensor: # noise, shape of `x`
-        "Return E[eps | x_t = x], shape, dtype and device of `x`."
-        ab = append_dims(self.schedule.at(t), x.ndim).to(x.device)
-        mean, var = self.mean.to(x.device), self.std.to(x.device)**2
-        return ((1 - ab).sqrt()/(ab*var + 1 - ab) * (x - ab.sqrt()*mean)).to(x.dtype)
+        "Return E[eps | x_t = x], shape, dtype and device of `x`; computed in float64."
+        exact = as_double(check_real(x, "x"))
+        for data in (self.mean, self.std): _check_fits(data.shape, x)
+        ab = _left(self.schedule, t, exact, x.ndim)
+        mean, var = self.mean.to(exact.device), self.std.to(exact.device)**2
+        spread = ab*var + 1 - ab
+        gain = torch.where(spread > 0, (1 - ab).sqrt()/spread, 0.) # a single point at t = -1: nothing is known of eps
+        return cast_like(gain * (exact - ab.sqrt()*mean), x)
 
 # %% ../nbs/api/2_sampling/03_oracle.ipynb #9e64468a
 def gaussian_flow(oracle:GaussianOracle, # knows the data's mean and std
                   x:Tensor, # images at time `t`
-                  t:int, # where they are
+                  t:int, # where they are; above -1 where the data is a single point
                   t_to:int=-1 # where they should go, -1 is clean
                  )->Tensor: # images at time `t_to`
     "Carry images along the exact probability flow between two times."
-    a, b = oracle.schedule.at(t), oracle.schedule.at(t_to)
-    var = oracle.std**2
+    if not isinstance(oracle, GaussianOracle):
+        raise TypeError(f"oracle must be a GaussianOracle, got {type(oracle).__name__}")
+    exact, n_steps = as_double(check_real(x, "x")), oracle.schedule.n_steps
+    for data in (oracle.mean, oracle.std): _check_fits(data.shape, x)
+    a, b = (oracle.schedule.at(check_int(k, v, -1, n_steps - 1)) for k, v in (("t", t), ("t_to", t_to)))
+    mean, var = oracle.mean.to(exact.device), oracle.std.to(exact.device)**2
+    if a == 1 and bool((var == 0).any()): raise ValueError("t must be in [0, T-1] where std is 0: no way leads up")
     scale = ((b*var + 1 - b)/(a*var + 1 - a)).sqrt()
-    return (b**0.5*oracle.mean + scale*(x - a**0.5*oracle.mean)).to(x.dtype)
+    return cast_like(b**0.5*mean + scale*(exact - a**0.5*mean), x)
 
 # %% ../nbs/api/2_sampling/03_oracle.ipynb #e90a7b44
+_INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+
 def _check_mixture(means, std, weights, labels): # all tensors: (M, ...), () or (M,), (M,), (M,)
-    M = len(means)
-    if means.ndim < 2:
+    if means.ndim < 2 or means.numel() == 0:
         raise ValueError(f"means must be (M, ...), one image each, got shape {tuple(means.shape)}")
+    M = len(means)
     if std.shape not in ((), (M,)) or not bool((std >= 0).all()):
         raise ValueError(f"std must be one number or {M}, all at least 0, got {std.tolist()}")
     if weights.shape != (M,) or not bool((weights > 0).all()):
@@ -67,8 +89,12 @@ def _check_mixture(means, std, weights, labels): # all tensors: (M, ...), () or 
         raise ValueError(f"labels must be {M} integers, every one of 0 ... K - 1 among them, got "
                          f"{labels.tolist()}")
 
-def _excluded(labels, class_labels, null): # (M,), (B,) -> bool (B, M): components that cannot be
-    y = class_labels[:, None].cpu()
+def _excluded(labels, class_labels, null, n): # (M,), (B,) or (1,) -> bool (B, M): components that cannot be
+    y = torch.as_tensor(class_labels).cpu()
+    if y.dtype not in _INTEGERS: raise TypeError(f"class_labels must hold integers, got {y.dtype}")
+    if y.ndim != 1 or len(y) not in (1, n):
+        raise ValueError(f"class_labels must be (B,), one per image: got {tuple(y.shape)} for {n} images")
+    y = y[:, None]
     if not bool(((y >= 0) & (y <= null)).all()):
         raise ValueError(f"class_labels must be in [0, {null}], got {y.min().item()} ... {y.max().item()}")
     return (y != labels) & (y != null)
@@ -85,12 +111,12 @@ class MixtureOracle:
                  class_names:list|None=None # names of the K labels; None: they have none
                 ):
         self.schedule = as_schedule(schedule)
-        self.means, self.std = (torch.as_tensor(v, dtype=torch.float64) for v in (means, std))
-        weights = [1.]*len(self.means) if weights is None else weights
-        self.weights = torch.as_tensor(weights, dtype=torch.float64)
-        self.labels = torch.as_tensor(range(len(self.means)) if labels is None else labels)
+        self.means, self.std = as_float64(means, "means"), as_float64(std, "std")
+        M = self.means.shape[:1].numel()
+        self.weights = as_float64([1.]*M if weights is None else weights, "weights")
+        self.labels = torch.arange(M) if labels is None else as_float64(labels, "labels")
         _check_mixture(self.means, self.std, self.weights, self.labels)
-        self.weights = self.weights/self.weights.sum()
+        self.weights, self.labels = self.weights/self.weights.sum(), self.labels.long()
         self.null_class = len(self.labels.unique())
         self.config = SimpleNamespace(num_class_embeds=self.null_class, class_names=class_names)
 
@@ -99,16 +125,22 @@ class MixtureOracle:
                  t:Tensor, # time of each (B,), or of all
                  class_labels:Tensor|None=None # label of each, int64 (B,); K or None: no label
                 )->Tensor: # noise, shape of `x`
-        "Return E[eps | x_t = x, label], shape, dtype and device of `x`."
-        ab = append_dims(self.schedule.at(t), x.ndim + 1).to(x.device)
-        var = ab*append_dims(self.std.to(x.device).expand(len(self.means)), x.ndim)**2 + 1 - ab
-        away = x[:, None].double() - ab.sqrt()*self.means.to(x.device)
-        logits = self.weights.to(x.device).log() - (away**2/(2*var) + var.log()/2).flatten(2).sum(2)
+        "Return E[eps | x_t = x, label], shape, dtype and device of `x`; computed in float64."
+        exact = as_double(check_real(x, "x"))
+        _check_fits(self.means.shape[1:], x)
+        if self.means.ndim != x.ndim:
+            raise ValueError(f"x must have the means' {self.means.ndim} dimensions, got shape {tuple(x.shape)}")
+        device, ab = exact.device, _left(self.schedule, t, exact, x.ndim + 1)
+        var = ab*append_dims(self.std.to(device).expand(len(self.means)), x.ndim)**2 + 1 - ab
+        if device.type == "cpu" and bool((var == 0).any()):
+            raise ValueError("t must be in [0, T-1] where std is 0: at t=-1 nothing is known of the noise")
+        away = exact[:, None] - ab.sqrt()*self.means.to(device)
+        logits = self.weights.to(device).log() - (away**2/(2*var) + var.log()/2).flatten(2).sum(2)
         if class_labels is not None:
-            excluded = _excluded(self.labels, class_labels, self.null_class).to(x.device)
+            excluded = _excluded(self.labels, class_labels, self.null_class, len(x)).to(device)
             logits = logits.masked_fill(excluded, -torch.inf)
         share = append_dims(logits.softmax(1), away.ndim)
-        return ((1 - ab).sqrt()/var*share*away).sum(1).to(x.dtype)
+        return cast_like(((1 - ab).sqrt()/var*share*away).sum(1), x)
 
 # %% ../nbs/api/2_sampling/03_oracle.ipynb #dcbd3c73
 class CallCounter:
@@ -131,6 +163,6 @@ class CallCounter:
                  class_labels:Tensor|None=None # label of each, int64 (B,); None: the model receives none
                 ): # what the model says
         "Call the model and note the time of the first image, and the number of images."
-        self.ts.append(t[0].item())
+        self.ts.append(torch.as_tensor(t).reshape(-1)[0].item())
         self.rows.append(len(x))
         return self.model(x, t) if class_labels is None else self.model(x, t, class_labels=class_labels)
