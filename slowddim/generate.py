@@ -15,6 +15,7 @@ __all__ = ['DEFAULT_SOLVER', 'to_images', 'pick_solver', 'solver_trajectory', 'i
 
 # %% ../nbs/api/4_models/05_generate.ipynb #3e096996
 from collections.abc import Callable, Iterator
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +32,7 @@ from .guidance import Guided, as_labels, count_branches, guided, label_info, spr
 from .ode import ode_trajectory
 from .schedule import NoiseSchedule, as_schedule, as_timesteps
 from .steps import SOLVERS, Solver, State, last_x0
-from .files import atomic_path, read_json, write_json
+from .files import as_path, atomic_path, part_file, reserve_space
 
 # %% ../nbs/api/4_models/05_generate.ipynb #931d5136
 def to_images(x_0:Tensor, # (N, C, H, W) in [-1, 1]
@@ -187,16 +188,6 @@ def sample_images(model:Callable, # `model(x, t)` predicting noise, or `model(x,
     bar.close()
     return torch.cat(images)
 
-# %% ../nbs/api/4_models/05_generate.ipynb #a81b4af0
-def _open_part(part, shape, settings): # -> array on disk, images already done
-    note = part/"note.json"
-    if note.is_file() and (old := read_json(note))["settings"] == settings:
-        return np.lib.format.open_memmap(part/"images.npy", mode="r+"), old["done"]
-    part.mkdir(parents=True, exist_ok=True)
-    array = np.lib.format.open_memmap(part/"images.npy", mode="w+", dtype=np.uint8, shape=shape)
-    write_json(note, dict(settings=settings, done=0))
-    return array, 0
-
 # %% ../nbs/api/4_models/05_generate.ipynb #7c8a2eb5
 @delegates(iter_images)
 def sample_to_npz(path:str|Path, # file to write, .npz
@@ -211,7 +202,6 @@ def sample_to_npz(path:str|Path, # file to write, .npz
                   **kwargs # as in `iter_images`
                  )->Path: # holds `arr_0`, uint8 (N, H, W, C)
     "Sample images into an .npz file; the same call resumes a run that was cut off."
-    path, part = Path(path), Path(f"{path}.part")
     if isinstance(model, Guided): model, kwargs = model.net, kwargs | _told_by(model, kwargs)
     how = dict(seed=seed, shape=shape, **kwargs)
     iter_images(model, schedule, n, timesteps, start=start, **how) # refuse bad input before touching the disk
@@ -227,18 +217,17 @@ def sample_to_npz(path:str|Path, # file to write, .npz
     others = {k: str(v) for k, v in (kwargs | told).items() if k not in ("batch_size", "compile")}
     settings = dict(n=n, seed=seed, start=start, shape=[c, h, w], schedule=as_schedule(schedule).spec,
                     model=model_fingerprint(model), timesteps=times, **others)
-    array, done = _open_part(part, (n, *size, c), settings)
-    bar = progress_bar(None, progress, total=n, initial=done, desc="sampling", unit="image")
-    if labels is not None: how["labels"] = labels[done:] # a tensor: it may hold the null label
-    rest = iter_images(model, schedule, n - done, timesteps, start=start + done, **how) if done < n else ()
-    for first, batch in rest:
-        array[first - start:first - start + len(batch)] = batch.numpy()
-        array.flush()
-        write_json(part/"note.json", dict(settings=settings, done=first - start + len(batch)))
-        bar.update(len(batch))
-    bar.close()
-    with atomic_path(path) as p, open(p, "wb") as f: np.savez(f, array)
-    del array
-    for file in part.iterdir(): file.unlink()
-    part.rmdir()
-    return path
+    n_bytes = n*prod(size)*c
+    with part_file(path, n_bytes, settings) as part, atomic_path(path) as p, open(p, "r+b") as f:
+        reserve_space(f, n_bytes)
+        done = part.done*n//n_bytes
+        bar = progress_bar(None, progress, total=n, initial=done, desc="sampling", unit="image")
+        if labels is not None: how["labels"] = labels[done:] # a tensor: it may hold the null label
+        rest = iter_images(model, schedule, n - done, timesteps, start=start + done, **how) if done < n else ()
+        for _, batch in rest:
+            part.append(batch.numpy().tobytes())
+            bar.update(len(batch))
+        bar.close()
+        np.savez(f, np.memmap(part.file, np.uint8, "r", part.offset, (n, *size, c)))
+        f.truncate()
+    return as_path(path)
