@@ -143,7 +143,8 @@ def _is_plain(value): # the same text in every process
 def _beside_weights(model): # what else decides the predictions -> plain facts, tensors
     facts, tensors, saved = [], {}, {v.data_ptr() for v in _weights(model).values()}
     for i, part in enumerate(model.modules() if isinstance(model, nn.Module) else [model]):
-        own = {k: getattr(v, "spec", v) for k, v in getattr(part, "__dict__", {}).items() if k[:1] != "_" and k != "training"}
+        own = {k: getattr(v, "spec", v) for k, v in getattr(part, "__dict__", {}).items() if k[:1] != "_"}
+        own.pop("training", None)
         named = [getattr(part, name, None) for name in ("config", "settings")]
         named = [{k: v for k, v in told.items() if k[:1] != "_"} for told in named if isinstance(told, dict)]
         facts.append([type(part).__qualname__, named, {k: v for k, v in own.items() if _is_plain(v)}])
