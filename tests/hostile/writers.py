@@ -19,7 +19,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
+import slowddim.study
 from hostile import agree, case, refused
 from slowddim.animate import Film
 from slowddim.cli import main
@@ -133,8 +135,8 @@ def command(*words)->tuple[int, str]: # exit code, what it says about an error
 
 
 def sample_line(model:Path, out:Path, seed:int=0, n:int=40)->list:
-    return ["sample", "--model", model, "--n", n, "--steps", 3, "--batch-size", 4, "--seed", seed, "--out", out, "--quiet",
-            "--precision", "fp32", "--compile", "no", "--device", "cpu"]
+    return ["sample", "--model", model, "--n", n, "--steps", 3, "--batch-size", 4, "--seed", seed, "--out", out,
+            "--precision", "fp32", "--compile", "no", "--device", "cpu", "--quiet"]
 
 
 def run_command(*words)->None: # as a process: its exit code becomes an error
@@ -143,7 +145,7 @@ def run_command(*words)->None: # as a process: its exit code becomes an error
 
 
 def npz(out:Path, seed:int=0, seconds:float=0., n:int=8)->None:
-    sample_to_npz(out, Scale(seconds), SCHEDULE, n, 1, shape=(1, 4, 4), seed=seed, batch_size=2, progress=False)
+    sample_to_npz(out, Scale(seconds), SCHEDULE, n, 1, shape=(1, 4, 4), seed=seed, batch_size=n//4, progress=False)
 
 
 def images(seed:int=0, n:int=8)->list:
@@ -177,12 +179,20 @@ def two_seeds_into_one_npz(folder, n):
         yield f"try {i}", wrong or agree(names(out.parent), ["x.npz"])
 
 
+def slow_table(file:Path, first:int)->None: # with time for the other one between reading and writing
+    def slow(*args):
+        time.sleep(0.005)
+        return write_json(*args)
+    slowddim.study.write_json = slow # in this process
+    table(file, first, 15)
+
+
 @case(7, few=1, many=5)
 def two_fill_one_table(folder, n):
     "No row is lost, and none is there twice, though both want some of them."
     for i in range(n):
         file = fresh(folder, i)/"t.json"
-        codes = [ended(pid) for pid in [forked(partial(table, file, first, 15)) for first in (0, 10)]]
+        codes = [ended(pid) for pid in [forked(partial(slow_table, file, first)) for first in (0, 10)]]
         yield f"exit codes {i}", agree(codes, [0, 0])
         yield f"rows {i}", agree(sorted(squares(file)), [(x, x*x) for x in range(25)])
         yield f"commands {i}", agree(sorted(read_json(file)["commands"]), ["from 0", "from 10"])
@@ -331,7 +341,7 @@ def every_moment(folder:Path, n:int, error:int|None)->Iterator:
 
 @case(7, few=5, many=1000)
 def cut_at_every_operation(folder, n):
-    "A process that ends at any file operation leaves the old or the new; started again it makes the new, and nothing else."
+    "A process that ends at any file operation leaves the old or the new; the next one makes the new, and nothing else."
     yield from every_moment(folder, n, None)
 
 
@@ -344,9 +354,10 @@ def full_at_every_operation(folder, n):
 # other people's files
 
 GRID = torch.zeros(1, 1, 4, 4)
+FILM = Film([Image.new("L", (4, 4))])
 WRITERS = { # ending -> how to write such a file
     ".json": lambda path: write_json(path, dict(a=1)), ".png": lambda path: save_grid(path, GRID),
-    ".gif": lambda path: Film([Image.new("L", (4, 4))]).save(path), ".html": lambda path: Film([Image.new("L", (4, 4))]).save(path),
+    ".gif": FILM.save, ".html": FILM.save,
     ".safetensors": lambda path: save_tensors(path, dict(w=torch.ones(2))), ".npz": npz, ".table": table}
 
 
@@ -365,9 +376,10 @@ def links_devices_pipes(folder, n):
     "What is no regular file is written through, and stays what it is."
     for ending, write in WRITERS.items():
         out = fresh(folder, ending)
-        plain, link, pipe, null = (out/f"{name}{ending}" for name in ("plain", "link", "pipe", "null"))
+        paths = [out/f"{name}{ending}" for name in ("plain", "link", "target", "pipe", "null", "folder")]
+        plain, link, target, pipe, null, full = paths
         write(plain)
-        link.symlink_to(out/f"target{ending}")
+        link.symlink_to(target)
         for _ in range(2): write(link) # the second time it is there
         wrong = None if link.is_symlink() else "the link is gone"
         yield f"a link as {ending}", wrong or agree(link.read_bytes()[:9], plain.read_bytes()[:9])
@@ -377,10 +389,15 @@ def links_devices_pipes(folder, n):
         if subprocess.run(["mknod", null, "c", "1", "3"], capture_output=True).returncode == 0:
             write(null)
             yield f"a device as {ending}", agree(stat.S_ISCHR(os.lstat(null).st_mode), True)
-        (out/"folder").with_suffix(ending).mkdir()
-        yield f"a folder as {ending}", refused(partial(write, (out/"folder").with_suffix(ending)), OSError, saying="folder")
-        kept = sorted(p.name for p in (plain, link, out/f"target{ending}", pipe, null, out/f"folder{ending}") if os.path.lexists(p))
+        full.mkdir()
+        yield f"a folder as {ending}", refused(partial(write, full), OSError, saying="folder")
+        kept = sorted(path.name for path in paths if os.path.lexists(path))
         yield f"leftovers as {ending}", agree(names(out), kept)
+
+
+def seen(path:Path)->tuple: # what there is under a name
+    content = names(path) if path.is_dir() else None
+    return path.is_symlink(), path.read_bytes() if path.is_file() else content
 
 
 @case(8)
@@ -396,11 +413,9 @@ def other_folders_called_part(folder, n):
         elif what == "file": part.write_bytes(b"notes")
         else: part.mkdir()
         if what in ("folder", "images.npy"): (part/what).write_bytes(b"mine")
-        before = [(p.name, p.is_symlink(), p.read_bytes() if p.is_file() else names(p) if p.is_dir() else None)
-                  for p in (part, treasure)]
+        before = [seen(path) for path in (part, treasure)]
         npz(out)
-        after = [(p.name, p.is_symlink(), p.read_bytes() if p.is_file() else names(p) if p.is_dir() else None)
-                 for p in (part, treasure)]
+        after = [seen(path) for path in (part, treasure)]
         yield what, agree((after, names(out.parent)), (before, ["x.npz", "x.npz.part"]))
     out = fresh(folder, "joined")/"x.npz" # put into our own folder while a run was cut off
     kill_at_random(partial(npz, out, 0, 0.1), 0.3, random.Random(3))
@@ -430,7 +445,8 @@ def files_in_a_model_folder(folder, n):
                           (CARD_FILE, '{"name": "ace"}'), (CARD_FILE, "[]"), (SCHEDULE_FILE, '{"monday": 9}')):
         out = fresh(folder, name, len(content))
         (out/name).write_text(content)
-        yield f"{name} {content}", refused(partial(save_pretrained, net, SCHEDULE, out), ValueError, OSError, saying=name)
+        write = partial(save_pretrained, net, SCHEDULE, out)
+        yield f"{name} {content}", refused(write, ValueError, OSError, saying=name)
         yield f"{name} {content} stays", agree((names(out), (out/name).read_text()), ([name], content))
 
 
@@ -488,9 +504,9 @@ def small_disk(folder:Path, mib:int): # yields the folder, or None where nobody 
     finally: subprocess.run(["umount", "-l", folder], check=True)
 
 
+NOISE = torch.rand(1, 3, 800, 800, generator=torch.Generator().manual_seed(0))
 BIG = { # ending -> how to write a file of a megabyte or more
-    ".json": lambda path: write_json(path, dict(a="x"*2**21)),
-    ".png": lambda path: save_grid(path, torch.rand(1, 3, 800, 800, generator=torch.Generator().manual_seed(0)), scale=1),
+    ".json": lambda path: write_json(path, dict(a="x"*2**21)), ".png": lambda path: save_grid(path, NOISE, scale=1),
     ".safetensors": lambda path: save_tensors(path, dict(w=torch.ones(2**19))),
     ".npz": partial(npz, n=2**16)}
 
@@ -525,8 +541,8 @@ def full_disk(folder, n):
             code, said = command(*sample_line(model, disk/name, n=64), "--scale", 8)
             wrong = agree((code, said.count("\n"), "No space left" in said), (2, 1, True))
             yield f"sample {name}", wrong or agree((disk/name).read_bytes(), b"old")
-        yield "leftovers", agree(names(disk), sorted(["ballast", *(f"{x}{e}" for x in ("new",) for e in (".npz", ".png", ".gif")),
-                                                      *(f"x{e}" for e in BIG)]))
+        kept = ["ballast", "new.npz", "new.png", "new.gif", *(f"x{ending}" for ending in BIG)]
+        yield "leftovers", agree(names(disk), sorted(kept))
     with small_disk(folder/"half", 2) as disk: # room for the images, not for the file made of them; then for both
         (disk/"ballast").write_bytes(bytes(2**19))
         yield "room for half", fails_for_want_of_space(_old(disk/"x.npz"), BIG[".npz"])
@@ -548,13 +564,14 @@ def weights_that_are_not_finite(folder, n):
     for bad in (float("nan"), float("inf"), -float("inf")):
         for dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.complex64):
             weights = dict(good=torch.ones(2), layer=torch.tensor([1., bad]).to(dtype))
-            path = folder/"w.safetensors"
-            yield f"save_tensors {bad} {dtype}", refused(partial(save_tensors, path, weights), ValueError, saying="layer")
+            write = partial(save_tensors, folder/"w.safetensors", weights)
+            yield f"save_tensors {bad} {dtype}", refused(write, ValueError, saying="layer")
             yield f"nothing of {bad} {dtype}", agree(names(folder), [])
     net = UNet(8, widths=(32,), patch_size=2)
     for bad in (float("nan"), float("inf")):
         with torch.no_grad(): net.stem.bias[0] = bad
-        yield f"save_pretrained {bad}", refused(partial(save_pretrained, net, SCHEDULE, folder/"m"), ValueError, saying="stem.bias")
+        write = partial(save_pretrained, net, SCHEDULE, folder/"m")
+        yield f"save_pretrained {bad}", refused(write, ValueError, saying="stem.bias")
         run = Training(net, [], torch.optim.SGD(net.parameters()), {})
         yield f"checkpoint {bad}", refused(partial(run.save, folder/"c"), ValueError, saying="model.stem.bias")
     yield "nothing is written", agree(names(folder), [])
@@ -565,13 +582,12 @@ def weights_that_are_not_finite(folder, n):
         yield f"a weight of {value:g} in half precision", agree(found, net.stem.bias[0].item())
     save_pretrained(net, SCHEDULE, folder/"m")
     for bad in (float("nan"), float("inf")): # as another program may write it
-        from safetensors.torch import load_file, save_file
         weights = load_file(folder/"m"/MODEL_FILE)
         weights["stem.bias"] = torch.full_like(weights["stem.bias"], bad)
-        (fresh(folder, bad)/CONFIG_FILE).write_text((folder/"m"/CONFIG_FILE).read_text())
-        (folder/str(bad)/SCHEDULE_FILE).write_text((folder/"m"/SCHEDULE_FILE).read_text())
-        save_file(weights, folder/str(bad)/MODEL_FILE)
-        yield f"a folder with {bad}", refused(partial(load_pretrained, str(folder/str(bad))), ValueError, saying="stem.bias")
+        out = fresh(folder, bad)
+        for name in (CONFIG_FILE, SCHEDULE_FILE): (out/name).write_bytes((folder/"m"/name).read_bytes())
+        save_file(weights, out/MODEL_FILE)
+        yield f"a folder with {bad}", refused(partial(load_pretrained, str(out)), ValueError, saying="stem.bias")
     whole = dict(i=torch.tensor([2**40]), b=torch.tensor([True, False]), u=torch.tensor([255], dtype=torch.uint8),
                  none=torch.zeros(0), none2=torch.zeros(2, 0, dtype=torch.int32))
     save_model_folder(folder/"whole", whole, {}, None, {}, torch.float16)
@@ -584,8 +600,10 @@ def weights_that_are_not_finite(folder, n):
 @case(11)
 def broken_json(folder, n):
     "An error that names the file, whatever is in it."
-    contents = dict(empty=b"", text=b"hello", half=b'{"a": 1', bytes=b"\xff\xfe\x00", deep=b"["*10**5, deeper=b'{"a":'*10**5,
-                    list=b"[1]", number=b"7", null=b"null", string=b'"x"', long=b"9"*5000, zeros=bytes(100), bom=b"\xef\xbb\xbf{}")
+    contents = dict(empty=b"", text=b"hello", half=b'{"a": 1', bytes=b"\xff\xfe\x00", deep=b"["*10**5,
+                    deeper=b'{"a":'*10**5, list=b"[1]", number=b"7", null=b"null", string=b'"x"', long=b"9"*5000,
+                    zeros=bytes(100), bom=b"\xef\xbb\xbf{}")
+    tables = dict(other='{"a": 1}', rows='{"commands": [], "rows": {}}', row='{"commands": [], "rows": [1]}')
     for what, content in contents.items():
         path = folder/f"{what}.json"
         path.write_bytes(content)
@@ -593,7 +611,7 @@ def broken_json(folder, n):
         if what != "empty":
             yield f"{what} as a table", refused(partial(table, path), ValueError, saying=path.name)
             yield f"{what} stays", agree(path.read_bytes(), content)
-    for what, content in dict(other='{"a": 1}', rows='{"commands": [], "rows": {}}', row='{"commands": [], "rows": [1]}').items():
+    for what, content in tables.items():
         (folder/"other.json").write_text(content)
         yield f"{what} as a table", refused(partial(table, folder/"other.json"), ValueError, saying="other.json")
     (folder/"d").mkdir()
@@ -608,7 +626,8 @@ def broken_json(folder, n):
             yield f"{name} of {what}", refused(partial(load_pretrained, str(model)), ValueError, saying=name)
         (model/name).unlink()
         (model/name).mkdir()
-        if name != CARD_FILE: yield f"{name} is a folder", refused(partial(load_pretrained, str(model)), OSError, saying=name)
+        if name != CARD_FILE:
+            yield f"{name} is a folder", refused(partial(load_pretrained, str(model)), OSError, saying=name)
         (model/name).rmdir()
         (model/name).write_bytes(kept)
 
@@ -635,7 +654,8 @@ def cards_of_other_programs(folder, n):
             rows = NAMED.plan(Setup(wrapped, schedule))
             yield f"{what}: a table of {type(wrapped).__name__}", agree({row["digest"] for row in rows}, {digest})
         yield f"{what}: --init", agree(copy_weights_(UNet(8, widths=(32,), patch_size=2), str(path)), digest)
-        yield f"{what}: its images", refused(partial(STUDIES["reconstruction"].images, model), ValueError, saying="card")
+        opens = partial(STUDIES["reconstruction"].images, model)
+        yield f"{what}: its images", refused(opens, ValueError, saying="card")
 
 
 @case(6)
