@@ -188,7 +188,7 @@ def hold_file(path:str|Path # there or not; a device or pipe is not held
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = path.with_name(f".{path.name[:40]}.lock.slowddim")
-    with _hold(lock, "a+b", wait=True):
+    with _name_file(path), _hold(lock, "a+b", wait=True):
         try: yield
         finally: lock.unlink(missing_ok=True)
 
@@ -308,14 +308,24 @@ def part_file(path:str|Path, # the file that is made in the end
             if fcntl is None: file.close() # Windows removes no open file
             _remove_part(folder)
 
-# %% ../nbs/api/1_core/02_files.ipynb #016a99ef
-def _check_finite(tensors, file, what): # `what`: what happens to the file
-    for name, v in tensors.items():
-        if v.is_complex(): v = torch.view_as_real(v.resolve_conj())
-        if not v.is_floating_point() or not v.numel(): continue
-        if v.dtype.itemsize == 1: v = v.float()
-        if not torch.stack(v.aminmax()).isfinite().all(): raise ValueError(f"{file} {what}: {name} is not finite")
+# %% ../nbs/api/1_core/02_files.ipynb #e01b274d
+def is_finite(v:Tensor # any dtype
+             )->bool:
+    "Say whether all numbers are finite, reading them once."
+    if v.is_complex(): v = torch.view_as_real(v.resolve_conj())
+    if not v.is_floating_point() or not v.numel(): return True
+    if v.dtype.itemsize == 1: v = v.float()
+    return bool(torch.stack(v.aminmax()).isfinite().all())
 
+def check_finite(tensors:dict[str, Tensor], # by name
+                 what:str # happens to them otherwise, for the message
+                )->dict[str, Tensor]: # the same
+    "Refuse tensors that are not finite."
+    for name, v in tensors.items():
+        if not is_finite(v): raise ValueError(f"{what}: {name} is not finite")
+    return tensors
+
+# %% ../nbs/api/1_core/02_files.ipynb #016a99ef
 def _sort_facts(header): # of a safetensors file, where their order is random; its length stays
     facts = json.loads(header)
     facts["__metadata__"] = dict(sorted(facts["__metadata__"].items()))
@@ -327,9 +337,7 @@ def _pack(tensors, facts): # -> the parts of a safetensors file
     return data[:8], _sort_facts(bytes(data[8:start])), data[start:]
 
 def _to_write(path, tensors): # on the CPU; a `ValueError` names one that is not finite
-    tensors = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
-    _check_finite(tensors, path, "is not written")
-    return tensors
+    return check_finite({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, f"{path} is not written")
 
 def save_tensors(path:str|Path, # file to write, `.safetensors`
                  tensors:dict[str, Tensor], # named tensors, any dtype; a `ValueError` names one that is not finite
@@ -418,8 +426,9 @@ def check_model_folder(folder:str|Path # where a model shall be written
 
 def _cast(tensors, dtype): # floating-point tensors, unless one has a value that `dtype` cannot hold
     if dtype is None: return tensors
-    cast = {k: v.to(dtype) for k, v in tensors.items() if v.is_floating_point() and v.numel()}
-    return tensors | {k: v for k, v in cast.items() if torch.stack(v.aminmax()).isfinite().all()}
+    if not dtype.is_floating_point: raise ValueError(f"dtype must be of floating-point numbers, got {dtype}")
+    cast = {k: v.to(dtype) for k, v in tensors.items() if v.is_floating_point()}
+    return tensors | {k: v for k, v in cast.items() if is_finite(v)}
 
 def save_model_folder(folder:str|Path, # where to write
                       tensors:dict[str, Tensor], # the network's state; a `ValueError` names one that is not finite
@@ -457,5 +466,5 @@ def read_model_folder(folder:str|Path, # where to read
     said = card.get("digest", digest)
     if said != digest and said != hashlib.sha256((folder/file).read_bytes()).hexdigest()[:12]: # what cards said before
         raise ValueError(f"{folder/file} has digest {digest}, its card says {said}: the file is not the one described")
-    _check_finite(tensors, folder/file, "is not opened")
+    check_finite(tensors, f"{folder/file} is not opened")
     return tensors, config, dict(card, digest=digest) if card else {}

@@ -23,8 +23,9 @@ from torch import nn
 
 from .continuous import AnglePredictor
 from .fast import weights_digest
-from .files import CONFIG_FILE, MODEL_FILE, REPOSITORY_MODELS, SCHEDULE_FILE, as_path, atomic_path, read_json
-from .files import read_model_folder, repository_dir, save_model_folder, shipped_names, weights_dir
+from .files import CONFIG_FILE, MODEL_FILE, REPOSITORY_MODELS, SCHEDULE_FILE, as_path, atomic_path
+from .files import check_finite, read_json, read_model_folder, repository_dir, save_model_folder, shipped_names
+from .files import weights_dir
 from .interop import prediction_from_diffusers, schedule_from_diffusers
 from .noising import NoisePredictor
 from .schedule import NoiseSchedule, as_schedule, schedule_from_spec
@@ -158,7 +159,9 @@ def load_pretrained(name:str="fashion_mnist", # a shipped name, a folder (ours o
     files = read_model_folder(net)
     schedule, said = _folder_schedule(folder, name) if schedule is None else (as_schedule(schedule), None)
     model = _build_model(net, *files, schedule, said).to(device).eval().requires_grad_(False)
-    return (model if dtype == torch.float32 else model.to(dtype)), schedule
+    if dtype == torch.float32: return model, schedule
+    check_finite(model.to(dtype).state_dict(), f"{name} cannot be opened in {dtype}")
+    return model, schedule
 
 # %% ../nbs/api/4_models/04_pretrained.ipynb #698fecec
 _GROWN = ("labels.", "transformer.") # parts that leave a network's answers as they are until they have learned

@@ -116,7 +116,8 @@ def operations(work:Callable)->int: # how many file operations `work` makes
 
 
 def spread(n_all:int, n:int)->list[int]: # n of the numbers 1 to n_all
-    return sorted({1 + round(i*(n_all - 1)/max(1, n - 1)) for i in range(min(n, n_all))})
+    n = min(n, n_all)
+    return sorted({1 + round(i*(n_all - 1)/max(1, n - 1)) for i in range(n)})
 
 
 def names(folder:Path)->list[str]: return sorted(p.name for p in folder.iterdir())
@@ -580,6 +581,8 @@ def weights_that_are_not_finite(folder, n):
         save_pretrained(net, SCHEDULE, folder/str(value))
         found = load_pretrained(str(folder/str(value)))[0].stem.bias[0].item()
         yield f"a weight of {value:g} in half precision", agree(found, net.stem.bias[0].item())
+        opens = partial(load_pretrained, str(folder/str(value)), dtype=torch.float16)
+        if abs(value) > 65504: yield f"{value:g} opened in half", refused(opens, ValueError, saying="stem.bias")
     save_pretrained(net, SCHEDULE, folder/"m")
     for bad in (float("nan"), float("inf")): # as another program may write it
         weights = load_file(folder/"m"/MODEL_FILE)
