@@ -95,10 +95,13 @@ def _remove_if_dead(path): # a marked file or folder, unless a process holds it
             with open(path, "r+b") as file:
                 if _lock(file): path.unlink()
 
-def _sweep(folder): # remove what killed processes left
-    with suppress(OSError):
-        for name in os.listdir(folder):
-            if _MARKED.fullmatch(name): _remove_if_dead(folder/name)
+# %% ../nbs/api/1_core/02_files.ipynb #10d104c2
+def remove_leftovers(path:Path # a file
+                    )->None:
+    "Remove what killed processes left in the folder of a file."
+    with suppress(OSError): # there is no folder, or it may not be read
+        for name in os.listdir(path.parent):
+            if _MARKED.fullmatch(name): _remove_if_dead(path.with_name(name))
 
 # %% ../nbs/api/1_core/02_files.ipynb #64821b08
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
@@ -136,7 +139,7 @@ def _replace(path): # yields a temporary path beside the file, which takes its p
     if path.exists() and not os.access(path, os.W_OK):
         raise PermissionError(errno.EACCES, "may not be written", str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
-    _sweep(path.parent)
+    remove_leftovers(path)
     tmp = _marked_name(path)
     with _name_file(path), _hold(tmp, "x+b") as file:
         try:
@@ -267,7 +270,7 @@ def _make_part(folder): # with nothing done; all at once, so that what has this 
 
 def _open_part(path): # -> folder, its file, which we hold
     path.parent.mkdir(parents=True, exist_ok=True)
-    _sweep(path.parent)
+    remove_leftovers(path)
     while True:
         names = (path.with_name(f"{path.name}.part{k}") for k in itertools.chain([""], itertools.count(1)))
         folder = next(name for name in names if not os.path.lexists(name) or _is_part(name))

@@ -45,7 +45,8 @@ from .presets import build_model
 from .pretrained import load_pretrained, trained_on
 from .schedule import NoiseSchedule, as_timesteps
 from .train import loss_on, train
-from .files import as_path, atomic_path, find_target, hold_file, machine_facts, read_json, write_json
+from .files import as_path, atomic_path, find_target, hold_file, machine_facts, read_json, remove_leftovers
+from .files import write_json
 
 # %% ../nbs/api/7_app/01_study.ipynb #6cba64df
 def _read_table(file): # empty if there is none yet; a `ValueError` for a file that is no table
@@ -64,7 +65,7 @@ def fill_table(file:str|Path, # JSON file to write and resume
                progress:bool=True # show a bar over the rows
               )->list[dict]: # the rows with these settings, in order
     "Measure every row that is not there yet, writing the file after each; other processes may fill it too."
-    file, through = as_path(file), find_target(file)[1]
+    file, (target, through) = as_path(file), find_target(file)
     if through: # a device or pipe: it gets the whole table at the end
         how = dict(command=command, device=device, progress=progress)
         with atomic_path(file) as p: return fill_table(p, settings, measure, **how)
@@ -78,6 +79,7 @@ def fill_table(file:str|Path, # JSON file to write and resume
             commands = table["commands"] if command in table["commands"] else [*table["commands"], command]
             rows = table["rows"] if row is None or found(wanted) else [*table["rows"], row]
             write_json(file, table | dict(commands=commands, machine=machine, rows=rows))
+    remove_leftovers(target)
     machine = machine_facts(device or torch.device("cpu"))
     if command not in _read_table(file)["commands"]: write()
     for wanted in progress_bar(settings, progress, desc=file.stem, unit="row"):
