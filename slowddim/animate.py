@@ -23,6 +23,7 @@ import numpy as np
 from PIL import Image
 
 from .core import check_choice, check_int, check_number, crop_images
+from .files import as_path, atomic_path
 from .viz import as_bytes, image_grid
 
 # %% ../nbs/api/3_images/03_animate.ipynb #f8de8c89
@@ -118,12 +119,12 @@ class Film:
 
     def save(self, path:str|Path # a file name that ends in .gif, .apng, .png or .html
             )->Path: # the file
-        "Write the film; the ending decides the format."
-        path = Path(path)
+        "Write the film, atomically; the ending decides the format."
+        path = as_path(path)
         kind = {".gif": "gif", ".apng": "apng", ".png": "apng", ".html": "html"}.get(path.suffix.lower())
         if kind is None: raise ValueError(f"a film is saved as .gif, .apng or .html, got {path.name!r}")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(self.to_bytes(kind))
+        data = self.to_bytes(kind)
+        with atomic_path(path) as p: p.write_bytes(data)
         return path
 
 # %% ../nbs/api/3_images/03_animate.ipynb #f0ae0778

@@ -2,7 +2,8 @@
 
 A trained network is a few million numbers and a handful of facts about them. This module stores both so that nobody has to
 trust a file: the numbers as *safetensors* (plain bytes, no code inside), the facts as JSON, each with a digest. A crash in
-the middle of writing leaves the old file as it was. Afterwards you know where the shipped models lie and what is in them.
+the middle of writing leaves the old file as it was, two processes never mix what they write, and what others have put beside
+it stays. Afterwards you know where the shipped models lie and what is in them.
 
 Docs: https://slowddim.github.io/slowddim/api/1_core/files.html.md"""
 
@@ -10,85 +11,359 @@ Docs: https://slowddim.github.io/slowddim/api/1_core/files.html.md"""
 
 # %% auto #0
 __all__ = ['REPOSITORY_MODELS', 'atomic_path', 'write_json', 'read_json', 'save_tensors', 'load_tensors', 'tensors_digest',
-           'machine_facts', 'weights_dir', 'shipped_names', 'repository_dir', 'save_model_folder', 'read_model_folder']
+           'machine_facts', 'weights_dir', 'shipped_names', 'repository_dir', 'check_model_folder', 'save_model_folder',
+           'read_model_folder']
 
 # %% ../nbs/api/1_core/02_files.ipynb #fd15028b
+import errno
 import hashlib
+import itertools
 import json
 import os
 import platform
+import re
+import secrets
+import shutil
+import stat
 import tempfile
-from contextlib import contextmanager
+import zlib
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from .core import check_int
 
+# %% ../nbs/api/1_core/02_files.ipynb #267276c3
+try: import fcntl
+except ImportError: fcntl = None # Windows: files are written whole there too, but nothing is locked
+
+def as_path(path:str|Path # as a user writes it
+           )->Path:
+    "Expand `~`."
+    return Path(os.path.expanduser(path))
+
+def find_target(path:str|Path # file to write
+               )->tuple[Path, bool]: # the file behind any links; is it something to write through, such as a pipe?
+    "Say where writing to `path` leads; a folder or a disk is refused."
+    path = as_path(path)
+    opened = os.path.abspath(path).startswith(("/dev/fd/", "/dev/std", "/proc/")) # somebody has it open
+    try: mode = os.stat(path).st_mode
+    except FileNotFoundError: mode = stat.S_IFREG
+    if stat.S_ISDIR(mode): raise IsADirectoryError(errno.EISDIR, "a folder, not a file to write", str(path))
+    if stat.S_ISBLK(mode): raise OSError(errno.EINVAL, "a disk, not a file to write", str(path))
+    if opened or not stat.S_ISREG(mode): return path, True
+    return Path(os.path.realpath(path)), False
+
+# %% ../nbs/api/1_core/02_files.ipynb #0e542900
+def _lock(file, wait=False): # -> True: held until it is closed; False: another process holds it; None: no locks here
+    if fcntl is None: return None
+    try: fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError: return False
+    except OSError: return None # a file system without locks
+    return True
+
+def _hold(path, mode, wait=False): # -> the open file, locked as far as that goes; None: another process holds it
+    while True:
+        file = open(path, mode)
+        try:
+            if _lock(file, wait) is False:
+                file.close()
+                return None
+            if os.path.samestat(os.fstat(file.fileno()), os.stat(path)): return file
+        except FileNotFoundError: pass # removed between opening and locking
+        except BaseException:
+            file.close()
+            raise
+        file.close()
+
+_MARKED = re.compile(r"\..+\.([0-9a-f]{12}|lock)\.slowddim(\.\w+)?")
+
+def _marked_name(path): # a new name beside `path`; at most 255 bytes, whatever the name there
+    ending = path.suffix if re.fullmatch(r"\.\w{1,10}", path.suffix, re.ASCII) else ""
+    return path.with_name(f".{path.name[:40]}.{secrets.token_hex(6)}.slowddim{ending}")
+
+def _remove_if_dead(path): # a marked file or folder, unless a process holds it
+    with suppress(OSError): # held, gone already, or not ours to remove
+        if path.is_dir() and not path.is_symlink():
+            for inner in path.iterdir(): _remove_if_dead(inner)
+            path.rmdir()
+        elif stat.S_ISREG(os.lstat(path).st_mode):
+            with open(path, "r+b") as file:
+                if _lock(file): path.unlink()
+
+# %% ../nbs/api/1_core/02_files.ipynb #10d104c2
+def remove_leftovers(path:Path # a file
+                    )->None:
+    "Remove what killed processes left in the folder of a file."
+    with suppress(OSError): # there is no folder, or it may not be read
+        for name in os.listdir(path.parent):
+            if _MARKED.fullmatch(name): _remove_if_dead(path.with_name(name))
+
 # %% ../nbs/api/1_core/02_files.ipynb #64821b08
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+
 @contextmanager
-def atomic_path(path:str|Path # the file to write
-               ): # yields a temporary path beside it
-    "Write to the yielded path; it becomes `path` if the block succeeds and vanishes if it fails."
-    path = Path(path)
+def _name_file(path): # in errors of the disk that name none, or our temporary one
+    try: yield
+    except OSError as e:
+        if e.filename is None: named = e.errno not in _FULL
+        else: named = not _MARKED.fullmatch(Path(os.fsdecode(e.filename)).name)
+        if named: raise
+        raise type(e)(e.errno, e.strerror, str(path)) from e
+
+def _sync(file): # bring what was written to the disk
+    try: os.fsync(file.fileno())
+    except OSError as e:
+        if e.errno in _FULL: raise
+
+def _keep_rights(path, tmp): # of a file that is there
+    with suppress(FileNotFoundError):
+        old, new = path.stat(), tmp.stat()
+        with suppress(PermissionError):
+            if (old.st_uid, old.st_gid) != (new.st_uid, new.st_gid): os.chown(tmp, old.st_uid, old.st_gid)
+        tmp.chmod(stat.S_IMODE(old.st_mode))
+
+def _through(path): # yields a temporary path, whose bytes go through the device or pipe at the end
+    with tempfile.TemporaryDirectory() as folder:
+        tmp = Path(folder)/path.name
+        tmp.touch()
+        yield tmp
+        with _name_file(path), open(tmp, "rb") as file, open(os.open(path, os.O_WRONLY | os.O_APPEND), "wb") as out:
+            shutil.copyfileobj(file, out)
+
+def _replace(path): # yields a temporary path beside the file, which takes its place at the end
+    if path.exists() and not os.access(path, os.W_OK):
+        raise PermissionError(errno.EACCES, "may not be written", str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
-    fd, tmp = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
-    os.close(fd)
-    try:
-        yield Path(tmp)
-        os.chmod(tmp, 0o644)
-        os.replace(tmp, path)
-    finally: Path(tmp).unlink(missing_ok=True)
+    remove_leftovers(path)
+    tmp = _marked_name(path)
+    with _name_file(path), _hold(tmp, "x+b") as file:
+        try:
+            yield tmp
+            _keep_rights(path, tmp)
+            _sync(file)
+            if fcntl is None: file.close() # Windows renames no open file
+            os.replace(tmp, path)
+        finally: tmp.unlink(missing_ok=True)
+
+@contextmanager
+def atomic_path(path:str|Path # the file to write; a link: what it leads to; a device or pipe: written through
+               ): # yields a temporary path
+    "Write to the yielded path; it becomes `path` if the block succeeds and vanishes if it fails."
+    path, through = find_target(path)
+    yield from _through(path) if through else _replace(path)
 
 # %% ../nbs/api/1_core/02_files.ipynb #6438be72
+def _json_text(data): return json.dumps(data, indent=1, ensure_ascii=False) + "\n"
+
 def write_json(path:str|Path, # file to write
                data:dict # anything JSON can hold
               )->Path:
     "Write `data` as readable JSON, atomically."
-    with atomic_path(path) as p: p.write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    return Path(path)
+    text = _json_text(data)
+    with atomic_path(path) as p: p.write_text(text, encoding="utf-8")
+    return as_path(path)
 
 # %% ../nbs/api/1_core/02_files.ipynb #5b2529d7
+def _parse_json(path): # -> whatever it holds
+    try: return json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as e: raise ValueError(f"{path} is not valid JSON: {e}") from e
+
 def read_json(path:str|Path # file to read
              )->dict:
-    "Read a JSON file; a `ValueError` names the file if it is not JSON."
-    try: return json.loads(Path(path).read_text(encoding="utf-8"))
-    except json.JSONDecodeError as e: raise ValueError(f"{path} is not valid JSON: {e}") from e
+    "Read a JSON file; a `ValueError` names the file if it is not JSON, or not an object."
+    data = _parse_json(as_path(path))
+    if not isinstance(data, dict): raise ValueError(f"{path} must hold a JSON object, got {type(data).__name__}")
+    return data
+
+# %% ../nbs/api/1_core/02_files.ipynb #de8f9250
+@contextmanager
+def hold_file(path:str|Path # there or not; a device or pipe is not held
+             ):
+    "Wait until no other process holds this file, then hold it for the block."
+    path, through = find_target(path)
+    if through or fcntl is None:
+        yield
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = path.with_name(f".{path.name[:40]}.lock.slowddim")
+    with _name_file(path), _hold(lock, "a+b", wait=True):
+        try: yield
+        finally: lock.unlink(missing_ok=True)
+
+# %% ../nbs/api/1_core/02_files.ipynb #cfed21e4
+_PART, _HEAD = "data", 128 # its file, and the bytes of the line
+
+def _head(key, done, crc): return f"slowddim part {key} {done:020d} {crc:08x}\n".encode().ljust(_HEAD)
+
+def _read_head(file): # -> key of the settings, bytes that are done, their checksum
+    file.seek(0)
+    words = file.read(_HEAD).split()
+    return (words[2], int(words[3]), int(words[4], 16)) if len(words) == 5 else (b"", 0, 0)
+
+def reserve_space(file, # open for writing
+                  n_bytes:int # from the start of the file
+                 )->None:
+    "Reserve room on the disk, where the system can; an `OSError` if there is not enough."
+    if not hasattr(os, "posix_fallocate"): return
+    try: os.posix_fallocate(file.fileno(), 0, n_bytes)
+    except OSError as e:
+        if e.errno in _FULL: raise
+
+class PartFile:
+    "Bytes in the making, for one kind of settings."
+    offset = _HEAD # where they begin in `file`
+
+    def __init__(self,
+                 file, # open for reading and writing
+                 key:str, # of the settings, 64 characters
+                 n_bytes:int # that will be there in the end
+                ):
+        self.file, self.key, (known, self.done, self.crc) = file, key, _read_head(file)
+        fits = known == key.encode() and os.fstat(file.fileno()).st_size == _HEAD + n_bytes
+        if fits and self._checksum() == self.crc: return
+        self.done, self.crc = 0, 0
+        reserve_space(file, _HEAD + n_bytes)
+        self._count()
+        file.truncate(_HEAD + n_bytes)
+
+    def _checksum(self): # of the bytes that are done
+        crc, left = 0, self.done
+        while left and (read := self.file.read(min(left, 2**20))):
+            crc, left = zlib.crc32(read, crc), left - len(read)
+        return crc
+
+    def _count(self):
+        self.file.seek(0)
+        self.file.write(_head(self.key, self.done, self.crc))
+        self.file.flush()
+
+    def append(self,
+               data:bytes # the next ones
+              )->None:
+        "Write bytes, then count them."
+        self.file.seek(_HEAD + self.done)
+        self.file.write(data)
+        self.file.flush()
+        self.done, self.crc = self.done + len(data), zlib.crc32(data, self.crc)
+        self._count()
+
+# %% ../nbs/api/1_core/02_files.ipynb #05e97671
+def _is_part(folder): # one that we made?
+    file = folder/_PART
+    if folder.is_symlink() or file.is_symlink() or not file.is_file(): return False
+    with open(file, "rb") as f: return f.read(_HEAD).startswith(b"slowddim part ")
+
+def _make_part(folder): # with nothing done; all at once, so that what has this name and is empty is not ours
+    tmp = _marked_name(folder)
+    try:
+        tmp.mkdir()
+        (tmp/_PART).write_bytes(_head("-"*64, 0, 0))
+        os.rename(tmp, folder)
+    except OSError as e:
+        if e.errno not in (errno.ENOTEMPTY, errno.EEXIST): raise # another process was faster
+    finally: _remove_if_dead(tmp)
+
+def _open_part(path): # -> folder, its file, which we hold
+    path.parent.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(path)
+    while True:
+        names = (path.with_name(f"{path.name}.part{k}") for k in itertools.chain([""], itertools.count(1)))
+        folder = next(name for name in names if not os.path.lexists(name) or _is_part(name))
+        try:
+            if not folder.exists(): _make_part(folder)
+            file = _hold(folder/_PART, "r+b")
+        except FileNotFoundError: continue # another process has finished
+        if file is not None: return folder, file
+        raise BlockingIOError(f"{path} is being written by another process: wait for it, or name another file")
+
+def _remove_part(folder): # what we made; a file that somebody else put there stays, and its folder with it
+    with suppress(OSError):
+        if os.listdir(folder) == [_PART]:
+            gone = _marked_name(folder) # a kill from here on leaves what the next run removes
+            os.rename(folder, gone)
+            (gone/_PART).unlink()
+            gone.rmdir()
+        else: (folder/_PART).unlink()
+
+@contextmanager
+def part_file(path:str|Path, # the file that is made in the end
+              n_bytes:int, # to collect
+              settings:dict # what decides the bytes; another run with the same ones resumes
+             ): # yields a `PartFile`
+    "Collect bytes until the block ends well; what a cut block has done waits for the next one."
+    path, through = find_target(path)
+    if through: # nothing to resume
+        with tempfile.TemporaryDirectory() as tmp, part_file(Path(tmp)/path.name, n_bytes, settings) as part: yield part
+        return
+    key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+    with _name_file(path):
+        folder, file = _open_part(path)
+        with file:
+            try: yield PartFile(file, key, n_bytes)
+            except BaseException:
+                if not _read_head(file)[1]: _remove_part(folder)
+                raise
+            if fcntl is None: file.close() # Windows removes no open file
+            _remove_part(folder)
+
+# %% ../nbs/api/1_core/02_files.ipynb #e01b274d
+def is_finite(v:Tensor # any dtype
+             )->bool:
+    "Say whether all numbers are finite, reading them once."
+    if v.is_complex(): v = torch.view_as_real(v.resolve_conj())
+    if not v.is_floating_point() or not v.numel(): return True
+    if v.dtype.itemsize == 1: v = v.float()
+    return bool(torch.stack(v.aminmax()).isfinite().all())
+
+def check_finite(tensors:dict[str, Tensor], # by name
+                 what:str # happens to them otherwise, for the message
+                )->dict[str, Tensor]: # the same
+    "Refuse tensors that are not finite."
+    for name, v in tensors.items():
+        if not is_finite(v): raise ValueError(f"{what}: {name} is not finite")
+    return tensors
 
 # %% ../nbs/api/1_core/02_files.ipynb #016a99ef
-def _sort_facts(path): # in the header of a safetensors file, where their order is random; its length stays
-    with open(path, "r+b") as f:
-        n = int.from_bytes(f.read(8), "little")
-        header = json.loads(f.read(n))
-        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-        f.seek(8)
-        f.write(json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode().ljust(n))
+def _sort_facts(header): # of a safetensors file, where their order is random; its length stays
+    facts = json.loads(header)
+    facts["__metadata__"] = dict(sorted(facts["__metadata__"].items()))
+    return json.dumps(facts, separators=(",", ":"), ensure_ascii=False).encode().ljust(len(header))
+
+def _pack(tensors, facts): # -> the parts of a safetensors file
+    data = memoryview(save(tensors, metadata={"format": "pt", "facts": json.dumps(facts)}))
+    start = 8 + int.from_bytes(data[:8], "little")
+    return data[:8], _sort_facts(bytes(data[8:start])), data[start:]
+
+def _to_write(path, tensors): # on the CPU; a `ValueError` names one that is not finite
+    return check_finite({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, f"{path} is not written")
 
 def save_tensors(path:str|Path, # file to write, `.safetensors`
-                 tensors:dict[str, Tensor], # named tensors, any dtype
+                 tensors:dict[str, Tensor], # named tensors, any dtype; a `ValueError` names one that is not finite
                  facts:dict|None=None # anything JSON can hold
                 )->Path:
     "Write tensors and facts into one safetensors file, atomically; the same ones give the same bytes."
-    tensors = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
-    with atomic_path(path) as p:
-        save_file(tensors, p, metadata={"format": "pt", "facts": json.dumps(facts or {})})
-        _sort_facts(p)
-    return Path(path)
+    parts = _pack(_to_write(path, tensors), facts or {})
+    with atomic_path(path) as p, open(p, "wb") as f: f.writelines(parts)
+    return as_path(path)
 
 # %% ../nbs/api/1_core/02_files.ipynb #47ca28ec
 def load_tensors(path:str|Path # file written by `save_tensors`, or any safetensors file
                 )->tuple[dict[str, Tensor], dict]: # tensors on the CPU, facts
     "Read a safetensors file and the facts in its header; nothing in it can run."
-    path = Path(path)
+    path = as_path(path)
     if not path.is_file(): raise FileNotFoundError(f"no weights file at {path}")
     try:
         with safe_open(path, framework="pt") as f:
             facts = json.loads((f.metadata() or {}).get("facts", "{}"))
-            return {k: f.get_tensor(k) for k in f.keys()}, facts
+            tensors = {k: f.get_tensor(k) for k in f.keys()}
     except Exception as e: raise ValueError(f"{path} is not a readable safetensors file: {e}") from e
+    if not isinstance(facts, dict): raise ValueError(f"{path} must hold facts by name, got {type(facts).__name__}")
+    return tensors, facts
 
 # %% ../nbs/api/1_core/02_files.ipynb #3032a824
 def tensors_digest(tensors:dict[str, Tensor], # named real tensors, e.g. a `state_dict`; any dtype, any device
@@ -137,38 +412,62 @@ def repository_dir()->Path: # `models`; an installed package has none
     return Path(__file__).parent.parent/"models"
 
 # %% ../nbs/api/1_core/02_files.ipynb #93c4cf10
+def _own_card(folder): # {} if there is none, or another program's
+    card = _parse_json(folder/CARD_FILE) if (folder/CARD_FILE).is_file() else {}
+    if not isinstance(card, dict) or "bytes" not in card: return {}
+    return card if re.fullmatch("[0-9a-f]{12}", str(card.get("digest"))) else {}
+
+def check_model_folder(folder:str|Path # where a model shall be written
+                      )->Path: # `~` is expanded
+    "Refuse a folder in which a model would overwrite files of another program."
+    folder = as_path(folder)
+    if _own_card(folder): return folder
+    for name, key in ((CONFIG_FILE, "_class_name"), (SCHEDULE_FILE, "kind"), (CARD_FILE, "digest")):
+        if (folder/name).exists() and key not in read_json(folder/name):
+            raise FileExistsError(f"{folder/name} belongs to another program: choose another folder")
+    return folder
+
+def _cast(tensors, dtype): # floating-point tensors, unless one has a value that `dtype` cannot hold
+    if dtype is None: return tensors
+    if not dtype.is_floating_point: raise ValueError(f"dtype must be of floating-point numbers, got {dtype}")
+    cast = {k: v.to(dtype) for k, v in tensors.items() if v.is_floating_point()}
+    return tensors | {k: v for k, v in cast.items() if is_finite(v)}
+
 def save_model_folder(folder:str|Path, # where to write
-                      tensors:dict[str, Tensor], # the network's state
+                      tensors:dict[str, Tensor], # the network's state; a `ValueError` names one that is not finite
                       config:dict, # how to build the network
                       schedule:dict|None, # how to build its noise schedule; None: it has none
                       card:dict, # what a reader should know
                       dtype:torch.dtype|None=None, # cast floating-point tensors, e.g. `torch.float16`
                       file:str=MODEL_FILE # name of the weights
                      )->dict: # the card, with the digest of the stored tensors and the size added
-    "Write a model folder; the card comes last, so a folder with a card is complete."
-    folder = Path(folder)
-    (folder/CARD_FILE).unlink(missing_ok=True)
-    if dtype is not None:
-        tensors = tensors | {k: v.to(dtype) for k, v in tensors.items() if v.is_floating_point()}
-    write_json(folder/CONFIG_FILE, config)
-    if schedule is not None: write_json(folder/SCHEDULE_FILE, schedule)
-    weights = save_tensors(folder/file, tensors)
-    card = dict(card, digest=tensors_digest(tensors), bytes=weights.stat().st_size)
-    write_json(folder/CARD_FILE, card)
+    "Write a model folder; the configuration comes last, so a folder with one is complete."
+    folder = check_model_folder(folder)
+    tensors = _cast(_to_write(folder/file, tensors), dtype)
+    parts = _pack(tensors, {})
+    card = dict(card, digest=tensors_digest(tensors), bytes=sum(map(len, parts)))
+    texts = {CONFIG_FILE: _json_text(config), CARD_FILE: _json_text(card)}
+    if schedule is not None: texts[SCHEDULE_FILE] = _json_text(schedule)
+    with ExitStack() as stack: # left backwards: what is entered first gets its name last
+        for name, text in texts.items():
+            stack.enter_context(atomic_path(folder/name)).write_text(text, encoding="utf-8")
+        with open(stack.enter_context(atomic_path(folder/file)), "wb") as f: f.writelines(parts)
+        find_target(folder/CONFIG_FILE)[0].unlink(missing_ok=True)
     return card
 
+# %% ../nbs/api/1_core/02_files.ipynb #8b6627c4
 def read_model_folder(folder:str|Path, # where to read
                       file:str=MODEL_FILE, # name of the weights
                       what:str="model folder" # for the message
-                     )->tuple[dict, dict, dict]: # tensors, config, card; the card is empty if there is none
-    "Read a model folder; a `ValueError` if its weights are not the ones its card describes."
-    folder = Path(folder)
+                     )->tuple[dict, dict, dict]: # tensors, config, card; the card is empty if there is none of ours
+    "Read a model folder; a `ValueError` if its weights are not finite, or not the ones its card describes."
+    folder = as_path(folder)
     for name in (CONFIG_FILE, file):
         if not (folder/name).is_file(): raise FileNotFoundError(f"{folder} is not a {what}: it has no {name}")
-    card = read_json(folder/CARD_FILE) if (folder/CARD_FILE).is_file() else {}
-    tensors, _ = load_tensors(folder/file)
+    card, config, (tensors, _) = _own_card(folder), read_json(folder/CONFIG_FILE), load_tensors(folder/file)
     digest = tensors_digest(tensors)
     said = card.get("digest", digest)
     if said != digest and said != hashlib.sha256((folder/file).read_bytes()).hexdigest()[:12]: # what cards said before
         raise ValueError(f"{folder/file} has digest {digest}, its card says {said}: the file is not the one described")
-    return tensors, read_json(folder/CONFIG_FILE), dict(card, digest=digest) if card else {}
+    check_finite(tensors, f"{folder/file} is not opened")
+    return tensors, config, dict(card, digest=digest) if card else {}

@@ -15,6 +15,7 @@ __all__ = ['DEFAULT_SOLVER', 'to_images', 'pick_solver', 'solver_trajectory', 'i
 
 # %% ../nbs/api/4_models/05_generate.ipynb #3e096996
 from collections.abc import Callable, Iterator
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +23,8 @@ import torch
 from fastcore.meta import delegates
 from torch import Tensor
 
-from .core import DATA_RANGE, NotFinite, as_pair, check_choice, check_clip, check_int, check_number, crop_images
-from .core import image_generators, image_numbers, model_device, model_shape, progress_bar, randn, to_pixels
+from .core import DATA_RANGE, as_pair, check_choice, check_clip, check_int, check_number, crop_images
+from .core import image_generators, model_device, model_shape, progress_bar, randn, to_pixels
 from .ddim import ddim_trajectory, plan_steps
 from .ddpm import VARIANCES
 from .fast import Arithmetic, fast_copy, model_fingerprint, pick_arithmetic, pick_batch_size
@@ -31,7 +32,7 @@ from .guidance import Guided, as_labels, count_branches, guided, label_info, spr
 from .ode import ode_trajectory
 from .schedule import NoiseSchedule, as_schedule, as_timesteps
 from .steps import SOLVERS, Solver, State, last_x0
-from .files import atomic_path, read_json, write_json
+from .files import as_path, atomic_path, part_file, reserve_space
 
 # %% ../nbs/api/4_models/05_generate.ipynb #931d5136
 def to_images(x_0:Tensor, # (N, C, H, W) in [-1, 1]
@@ -115,8 +116,7 @@ def _batches(model, schedule, numbers, shape, timesteps, batch_size, seed, label
         x_T = randn((len(own), *shape), generator=own, device=device)
         mine = None if labels is None else labels[first - numbers.start:][:len(own)]
         asked = ask_for(model, mine, guidance)
-        try: x_0 = last_x0(solver_trajectory(asked, x_T, schedule, timesteps, generator=own, **how))
-        except NotFinite as e: raise NotFinite(e.what, first + e.image, e.hint) from None # its number in the run
+        x_0 = last_x0(solver_trajectory(asked, x_T, schedule, timesteps, generator=own, **how))
         yield first, to_images(x_0, model)
 
 def _count_evaluations(n:int, # images
@@ -145,7 +145,7 @@ def iter_images(model:Callable, # `model(x, t)` predicting noise, or `model(x, t
                 labels:str|int|list|Tensor|None=None, # names or numbers, see `image_labels`; None: all labels, evenly
                 guidance:float=1., # 0 ignores the labels, 1 obeys them, above: exaggerates them, see `guided`
                 seed:int=0, # image i depends on (seed, i) alone
-                start:int=0, # number of the first image; start + n is at most 2**32
+                start:int=0, # number of the first image
                 batch_size:int|None=None, # images per evaluation; None: 64, on a GPU 512, or probed for a long run
                 precision:str|Arithmetic="auto", # of the network: "auto", "fp32" (as it is), "bf16", or an `Arithmetic`
                 compile:bool|str="auto" # by `torch.compile`? "auto": if the run is long enough to pay
@@ -154,14 +154,12 @@ def iter_images(model:Callable, # `model(x, t)` predicting noise, or `model(x, t
     if isinstance(model, Guided):
         told = _told_by(model, dict(labels=labels, guidance=guidance))
         model, labels, guidance = model.net, told["labels"], told["guidance"]
-    schedule, n = as_schedule(schedule), check_int("n", n, 1)
-    numbers = image_numbers(start, n)
+    schedule, n, start = as_schedule(schedule), check_int("n", n, 1), check_int("start", start, 0)
     solver, eta = pick_solver(solver, eta, variance)
-    timesteps = as_timesteps(timesteps, schedule, spacing) # once: it may be an iterator
     steps = plan_steps(schedule, timesteps, eta=eta, variance=variance, spacing=spacing)
-    seed, shape = check_int("seed", seed, 0, 2**64 - 1), model_shape(model, shape)
-    if batch_size is not None: batch_size = check_int("batch_size", batch_size, 1)
-    labels = image_labels(model, seed, numbers.start, n, labels)
+    seed, shape = check_int("seed", seed, 0), model_shape(model, shape)
+    if batch_size is not None: check_int("batch_size", batch_size, 1)
+    labels = image_labels(model, seed, start, n, labels)
     ask_for(model, labels, guidance) # refuses a scale that the network cannot have
     evaluations = _count_evaluations(n, len(steps), solver, guidance)
     arithmetic = pick_arithmetic(model, precision, compile, evaluations)
@@ -169,6 +167,7 @@ def iter_images(model:Callable, # `model(x, t)` predicting noise, or `model(x, t
         batch_size = pick_batch_size(fast_copy(model, arithmetic._replace(compiled=False)), shape, evaluations)
     network = fast_copy(model, arithmetic, batch_size*count_branches(guidance))
     how = dict(solver=solver, eta=eta, variance=variance, spacing=spacing, clip=check_clip(clip))
+    numbers = range(start, start + n)
     return _batches(network, schedule, numbers, shape, timesteps, batch_size, seed, labels, guidance, how)
 
 # %% ../nbs/api/4_models/05_generate.ipynb #f20c56f2
@@ -189,16 +188,6 @@ def sample_images(model:Callable, # `model(x, t)` predicting noise, or `model(x,
     bar.close()
     return torch.cat(images)
 
-# %% ../nbs/api/4_models/05_generate.ipynb #a81b4af0
-def _open_part(part, shape, settings): # -> array on disk, images already done
-    note = part/"note.json"
-    if note.is_file() and (old := read_json(note))["settings"] == settings:
-        return np.lib.format.open_memmap(part/"images.npy", mode="r+"), old["done"]
-    part.mkdir(parents=True, exist_ok=True)
-    array = np.lib.format.open_memmap(part/"images.npy", mode="w+", dtype=np.uint8, shape=shape)
-    write_json(note, dict(settings=settings, done=0))
-    return array, 0
-
 # %% ../nbs/api/4_models/05_generate.ipynb #7c8a2eb5
 @delegates(iter_images)
 def sample_to_npz(path:str|Path, # file to write, .npz
@@ -213,7 +202,6 @@ def sample_to_npz(path:str|Path, # file to write, .npz
                   **kwargs # as in `iter_images`
                  )->Path: # holds `arr_0`, uint8 (N, H, W, C)
     "Sample images into an .npz file; the same call resumes a run that was cut off."
-    path, part = Path(path), Path(f"{path}.part")
     if isinstance(model, Guided): model, kwargs = model.net, kwargs | _told_by(model, kwargs)
     how = dict(seed=seed, shape=shape, **kwargs)
     iter_images(model, schedule, n, timesteps, start=start, **how) # refuse bad input before touching the disk
@@ -229,18 +217,17 @@ def sample_to_npz(path:str|Path, # file to write, .npz
     others = {k: str(v) for k, v in (kwargs | told).items() if k not in ("batch_size", "compile")}
     settings = dict(n=n, seed=seed, start=start, shape=[c, h, w], schedule=as_schedule(schedule).spec,
                     model=model_fingerprint(model), timesteps=times, **others)
-    array, done = _open_part(part, (n, *size, c), settings)
-    bar = progress_bar(None, progress, total=n, initial=done, desc="sampling", unit="image")
-    if labels is not None: how["labels"] = labels[done:] # a tensor: it may hold the null label
-    rest = iter_images(model, schedule, n - done, timesteps, start=start + done, **how) if done < n else ()
-    for first, batch in rest:
-        array[first - start:first - start + len(batch)] = batch.numpy()
-        array.flush()
-        write_json(part/"note.json", dict(settings=settings, done=first - start + len(batch)))
-        bar.update(len(batch))
-    bar.close()
-    with atomic_path(path) as p, open(p, "wb") as f: np.savez(f, array)
-    del array
-    for file in part.iterdir(): file.unlink()
-    part.rmdir()
-    return path
+    n_bytes = n*prod(size)*c
+    with part_file(path, n_bytes, settings) as part, atomic_path(path) as p, open(p, "r+b") as f:
+        reserve_space(f, n_bytes)
+        done = part.done*n//n_bytes
+        bar = progress_bar(None, progress, total=n, initial=done, desc="sampling", unit="image")
+        if labels is not None: how["labels"] = labels[done:] # a tensor: it may hold the null label
+        rest = iter_images(model, schedule, n - done, timesteps, start=start + done, **how) if done < n else ()
+        for _, batch in rest:
+            part.append(batch.numpy().tobytes())
+            bar.update(len(batch))
+        bar.close()
+        np.savez(f, np.memmap(part.file, np.uint8, "r", part.offset, (n, *size, c)))
+        f.truncate()
+    return as_path(path)

@@ -37,17 +37,26 @@ from .adaptive import complexity_noise_loss
 from .core import Registry, check_choice, check_int, check_number, default_device, model_device, model_shape
 from .core import progress_bar
 from .data import ImageSet, load_data
-from .fast import can_compile, pick_arithmetic
+from .fast import can_compile, pick_arithmetic, weights_digest
 from .fid import ImageEval
 from .generate import sample_images
 from .latent import encode_steps, reconstruction_error
 from .presets import build_model
-from .pretrained import load_pretrained
+from .pretrained import load_pretrained, trained_on
 from .schedule import NoiseSchedule, as_timesteps
 from .train import loss_on, train
-from .files import machine_facts, read_json, write_json
+from .files import as_path, atomic_path, find_target, hold_file, machine_facts, read_json, remove_leftovers
+from .files import write_json
 
 # %% ../nbs/api/7_app/01_study.ipynb #6cba64df
+def _read_table(file): # empty if there is none yet; a `ValueError` for a file that is no table
+    if not file.is_file() or not file.stat().st_size: return dict(commands=[], rows=[])
+    table = read_json(file)
+    for name, kind in (("commands", str), ("rows", dict)):
+        if not isinstance(table.get(name), list) or not all(isinstance(x, kind) for x in table[name]):
+            raise ValueError(f"{file} is no table: {name} must be a list of {kind.__name__}")
+    return table
+
 def fill_table(file:str|Path, # JSON file to write and resume
                settings:list[dict], # one dict a row
                measure:Callable[[dict], dict], # from the settings of a row to what was found
@@ -55,23 +64,29 @@ def fill_table(file:str|Path, # JSON file to write and resume
                device:torch.device|None=None, # where the work happens; None: the CPU
                progress:bool=True # show a bar over the rows
               )->list[dict]: # the rows with these settings, in order
-    "Measure every row that is not there yet, writing the file after each."
-    def read(): return read_json(file) if Path(file).is_file() else dict(commands=[], rows=[])
+    "Measure every row that is not there yet, writing the file after each; other processes may fill it too."
+    file, (target, through) = as_path(file), find_target(file)
+    if through: # a device or pipe: it gets the whole table at the end
+        how = dict(command=command, device=device, progress=progress)
+        with atomic_path(file) as p: return fill_table(p, settings, measure, **how)
     def kind(row): return row.get("arithmetic", "fp32") # which rows name only where it is another
     def found(wanted):
-        rows = (r for r in read()["rows"] if wanted.items() <= r.items() and kind(r) == kind(wanted))
+        rows = (r for r in _read_table(file)["rows"] if wanted.items() <= r.items() and kind(r) == kind(wanted))
         return next(rows, None)
-    def write(row=None): # another process may have added rows since: read again, then add
-        table = read()
-        commands = table["commands"] if command in table["commands"] else [*table["commands"], command]
-        write_json(file, dict(commands=commands, machine=machine_facts(device or torch.device("cpu")),
-                              rows=table["rows"] + [row]*(row is not None)))
-    if command not in read()["commands"]: write()
-    for wanted in progress_bar(settings, progress, desc=Path(file).stem, unit="row"):
+    def write(wanted=None, row=None): # another process may have added rows since: read again, then add
+        with hold_file(file):
+            table = _read_table(file)
+            commands = table["commands"] if command in table["commands"] else [*table["commands"], command]
+            rows = table["rows"] if row is None or found(wanted) else [*table["rows"], row]
+            write_json(file, table | dict(commands=commands, machine=machine, rows=rows))
+    remove_leftovers(target)
+    machine = machine_facts(device or torch.device("cpu"))
+    if command not in _read_table(file)["commands"]: write()
+    for wanted in progress_bar(settings, progress, desc=file.stem, unit="row"):
         if found(wanted) is not None: continue
         tic = time.perf_counter()
         measured = measure(wanted)
-        write(dict(**wanted, **measured, seconds=round(time.perf_counter() - tic, 1)))
+        write(wanted, dict(**wanted, **measured, seconds=round(time.perf_counter() - tic, 1)))
     return [found(wanted) for wanted in settings]
 
 # %% ../nbs/api/7_app/01_study.ipynb #0a271978
@@ -101,7 +116,7 @@ def mean_and_interval(values:Tensor # (N,) one number per image
 @dataclass
 class Setup:
     "What a study works with; what it does not need stays None."
-    model: object = None # `model(x, t)` predicting noise; its `.card` has its digest
+    model: object = None # `model(x, t)` predicting noise
     schedule: NoiseSchedule|None = None # of the model
     extractor: object = None # feature extractor or classifier; its `.model` has a digest
     second: object = None # another classifier, for a second opinion
@@ -146,6 +161,9 @@ class Study(NamedTuple):
 STUDIES = Registry("study", Study)
 
 # %% ../nbs/api/7_app/01_study.ipynb #8f002a30
+def _name(extractor): # by its weights as they are, or by what it calls itself if it has none
+    return weights_digest(extractor) if hasattr(extractor, "state_dict") else extractor.digest
+
 @patch
 def options(self:Study
            )->dict: # name -> (default, what it is)
@@ -164,8 +182,8 @@ def plan(self:Study,
     if setup.arithmetic != "fp32" and not self.rounded:
         others = ", ".join(name for name, study in STUDIES.items() if study.rounded)
         raise ValueError(f"--precision {setup.arithmetic} is for {others}; {self.name} is always fp32")
-    who = dict(digest=setup.model.card["digest"]) if self.model else {}
-    if self.extractor is not None: who["extractor"] = setup.extractor.model.digest
+    who = dict(digest=weights_digest(setup.model)) if self.model else {}
+    if self.extractor is not None: who["extractor"] = _name(setup.extractor.model)
     how = {} if setup.arithmetic == "fp32" else dict(arithmetic=setup.arithmetic)
     return [who | row | how for row in self.settings(setup, **(self.defaults | options))]
 
@@ -276,7 +294,8 @@ def _reconstruction_settings(setup:Setup, # with a model, its schedule and image
 
 # %% ../nbs/api/7_app/01_study.ipynb #f2b5533d
 def _test_images(model): # of the data and classes that the model was trained on
-    return load_data(model.card["data"], "test", classes=model.card.get("settings", {}).get("classes"))
+    name, classes = trained_on(model)
+    return load_data(name, "test", classes=classes)
 
 @STUDIES.add("reconstruction", help="error of encoding and decoding test images, by steps and method (DDIM table 2)",
              settings=_reconstruction_settings, images=_test_images,

@@ -31,6 +31,7 @@ from .generate import image_labels, pick_solver, sample_images
 from .guidance import label_info
 from .judges import DigitEval, PixelEval, read_as_asked
 from .ode import ode_sample
+from .pretrained import trained_on
 from .interop import schedule_to_diffusers
 from .schedule import SPACINGS
 from .schedulers import DiffusersStyleDDIM, diffusers_sample
@@ -261,7 +262,7 @@ def _measure_digits(setup, row):
     return dict(**found, plain=dict(extractor=setup.second.model.digest, **setup.second.read(x)))
 
 def _component_eval(model): # main components of the images that a model was trained on
-    name, classes = model.card["data"], model.card.get("settings", {}).get("classes")
+    name, classes = trained_on(model)
     return PixelEval(*(load_data(name, split, classes=classes) for split in ("train", "test")))
 
 @STUDIES.add("pixels", help="colour samples by their main components, by solver and network evaluations",

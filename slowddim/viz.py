@@ -23,6 +23,7 @@ from torch import Tensor
 from torchvision.utils import make_grid
 
 from .core import check_int, to_pixels
+from .files import as_path, atomic_path
 
 # %% ../nbs/api/3_images/02_viz.ipynb #785d9184
 def as_bytes(x:Tensor|list # float (N, C, H, W) in [-1, 1], or uint8 (N, H, W, C) or (N, C, H, W)
@@ -111,8 +112,7 @@ def save_grid(path:str|Path, # .png file to write
               n_cols:int|None=None, # None: as square as possible
               scale:int=2 # enlarge each pixel this many times
              )->Path:
-    "Save a grid of images as PNG."
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image_grid(x, n_cols, scale).save(path, format="PNG")
-    return path
+    "Save a grid of images as PNG, atomically."
+    grid = image_grid(x, n_cols, scale)
+    with atomic_path(path) as p: grid.save(p, format="PNG")
+    return as_path(path)
