@@ -415,7 +415,7 @@ def _as_stored(x): # what `arr_0` holds -> uint8 or float, (N, C, H, W)
     else:
         x = x.astype(np.float32 if x.dtype.itemsize < 8 else np.float64, copy=False)
         lo, hi, beyond = _range_of(torch.from_numpy(x), "its floats")
-        if lo > -0.5 or beyond > 0.01:
+        if lo > -0.51 or beyond > 0.01: # [-0.5, 0.5] is another range that some write
             recipe = "(255*x).round()" if lo >= 0 and hi <= 1 else "x.round()" if lo >= 0 else "x"
             raise ValueError(f"the range of its floats is not plain, {lo:.3g} ... {hi:.3g}: floats in a file must lie "
                              f"in [-1, 1] with values below -0.5; save bytes, such as {recipe}.astype('uint8')")
