@@ -398,7 +398,8 @@ def _check_archive(archive, n_bytes): # an .npz file of that size: is its `arr_0
         if version not in read: raise ValueError(f"arr_0 is written in version {version} of NumPy's format")
         shape, _, dtype = read[version](file)
         promised, held = math.prod(shape)*dtype.itemsize, entry.file_size - file.tell()
-    if dtype.kind not in "uif": raise ValueError(f"arr_0 must be uint8, or float in [-1, 1], got {dtype}")
+    if dtype.kind not in "uif": # objects would have to be unpickled
+        raise ValueError(f"arr_0 must be uint8, or float in [-1, 1], got {dtype}")
     if len(shape) not in (3, 4) or min(shape) < 1 or (len(shape) == 4 and not {shape[1], shape[3]} & {1, 3}):
         raise ValueError(f"arr_0 must be (N, H, W), (N, H, W, C) or (N, C, H, W) with 1 or 3 channels, got {shape}")
     if len(shape) == 3 and shape[2] <= 4: raise ValueError(f"arr_0 is one image, {shape}: add a first dimension")
@@ -410,7 +411,8 @@ def _check_archive(archive, n_bytes): # an .npz file of that size: is its `arr_0
 def _as_stored(x): # what `arr_0` holds -> uint8 or float, (N, C, H, W)
     if x.dtype.kind in "ui":
         lo, hi = int(x.min()), int(x.max())
-        if lo < 0 or hi > 255 or hi == 1: raise ValueError(f"whole numbers must lie in [0, 255], got {lo} ... {hi}")
+        if lo < 0 or hi > 255: raise ValueError(f"whole numbers must lie in [0, 255], got {lo} ... {hi}")
+        if hi == 1: raise ValueError("0 and 1 are its only numbers, where 0 ... 255 are meant: save 255*x")
         x = x.astype(np.uint8, copy=False)
     else:
         x = x.astype(np.float32 if x.dtype.itemsize < 8 else np.float64, copy=False)
