@@ -11,7 +11,9 @@ Docs: https://slowddim.github.io/slowddim/api/7_app/commands.html.md"""
 __all__ = []
 
 # %% ../nbs/api/7_app/03_commands.ipynb #4db81d93
+import os
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 # %% ../nbs/api/7_app/03_commands.ipynb #cf7727f3
@@ -23,30 +25,56 @@ def open_model(model:str="fashion_mnist", # as `name` in `slowddim.pretrained.lo
     from slowddim.core import check_int, default_device
     from slowddim.pretrained import load_pretrained
     network, schedule = load_pretrained(model, device=default_device(device))
-    for S in [steps] if isinstance(steps, int) else steps or []:
-        check_int("steps", S, 1, schedule.n_steps)
+    if not isinstance(steps, Iterable): steps = [] if steps is None else [steps]
+    for S in steps: check_int("steps", S, 1, schedule.n_steps)
     return network, schedule
 
-def _real_images(model, n, path, usual=8): # -> images (n, C, S, S) in [-1, 1], padded, where the model is, and a name
+def _trained_on(model): # name and classes of its data, as its card says; other people's cards say other things
+    from slowddim.data import DATA
+    card = getattr(model, "card", None)
+    if not isinstance(card, dict): card = {}
+    name, settings = card.get("data"), card.get("settings")
+    if not isinstance(settings, dict): settings = {}
+    if isinstance(name, str) and name in DATA: return name, settings.get("classes")
+    raise ValueError(f"the model's card names no data set of {', '.join(map(repr, DATA))} (its data: {name!r}): "
+                     f"give images, an .npz or a folder")
+
+def _real_images(model, n, path, usual=8, skip_broken=False): # -> images (n, C, H, W) in [-1, 1] as the model has them,
+    # padded and on its device, and a name
     from slowddim.core import check_int, model_device, model_shape, pad_images, to_unit
     from slowddim.data import load_data, load_images
     from slowddim.viz import as_bytes
-    channels, height, _ = model_shape(model)
+    channels, *size = model_shape(model)
     if path is None:
-        data = load_data(model.card["data"], "test", classes=model.card.get("settings", {}).get("classes"))
-        images, name = data.images, f"{data.name}/{data.split}"
-    else: images, name = as_bytes(load_images(path, channels)), str(path)
+        if skip_broken: raise ValueError("skip_broken (--skip-broken) is for a folder of images, got none")
+        name, classes = _trained_on(model)
+        images, name = load_data(name, "test", classes=classes).images, f"{name}/test"
+    else:
+        wanted = channels if Path(path).is_dir() else None
+        images, name = as_bytes(load_images(path, wanted, skip_broken=skip_broken)), str(path)
     n = min(usual, len(images)) if n is None else check_int("n (number of images)", n, 1, len(images))
     if images.shape[1] != channels:
         raise ValueError(f"{name} has {images.shape[1]} channels, the model wants {channels}")
-    return pad_images(to_unit(images[:n]), height).to(model_device(model)), name
+    return pad_images(to_unit(images[:n]), size).to(model_device(model)), name
 
 # %% ../nbs/api/7_app/03_commands.ipynb #796a06f1
-def _out_path(out, scale, known): # the path, if its ending is known and the scale is right
+def check_out(out, # a file to write
+              known=() # endings that it may have; none: any
+             )->Path:
+    "Return the path of a file to write; refuses what cannot be written, before the work."
+    path = Path(out)
+    if known and path.suffix not in known: raise ValueError(f"--out must end in {' or '.join(known)}, got {str(out)!r}")
+    if path.exists() and not path.is_file():
+        raise ValueError(f"--out must be a file, {str(out)!r} is a {'folder' if path.is_dir() else 'pipe or device'}")
+    top = next(p for p in (path, *path.absolute().parents) if p.exists()) # the file, or the nearest folder above it
+    if top != path and not top.is_dir(): raise ValueError(f"--out {str(out)!r}: {str(top)!r} is no folder")
+    if not os.access(top, os.W_OK): raise ValueError(f"--out {str(out)!r}: {str(top)!r} cannot be written")
+    return path
+
+def _out_path(out, scale, known): # the path, if it can be written, its ending is known and the scale is right
     from slowddim.core import check_int
     check_int("scale", scale, 1)
-    if Path(out).suffix in known: return Path(out)
-    raise ValueError(f"--out must end in {' or '.join(known)}, got {str(out)!r}")
+    return check_out(out, known)
 
 # %% ../nbs/api/7_app/03_commands.ipynb #f6e6d350
 def run_reconstruct(images:str|None=None, # an .npz with arr_0 or a folder; None: test images of the model's data
@@ -58,6 +86,7 @@ def run_reconstruct(images:str|None=None, # an .npz with arr_0 or a folder; None
                     scale:int=3, # as in `slowddim.viz.save_grid`
                     out:str="reconstruction.png", # file to write
                     device:str|None=None, # as in `slowddim.commands.open_model`
+                    skip_broken:bool=False, # as in `slowddim.data.load_folder`
                     quiet:bool=False # no progress bar
                    )->str: # what to tell the user
     "Encode images as noise, decode them again, and draw all three."
@@ -69,7 +98,7 @@ def run_reconstruct(images:str|None=None, # an .npz with arr_0 or a folder; None
     path, tic = _out_path(out, scale, (".png",)), time.perf_counter()
     network, schedule = open_model(model, steps, device)
     encode_steps([-1], schedule, refine, guess) # refuses bad input before images are read
-    x_0, name = _real_images(network, n, images)
+    x_0, name = _real_images(network, n, images, skip_broken=skip_broken)
     with torch.inference_mode():
         x_T = encode(network, x_0, schedule, steps, refine=refine, guess=guess, progress=not quiet)
         again = decode(network, x_T, schedule, steps, progress=not quiet)
@@ -118,6 +147,7 @@ def run_interpolate(images:str|None=None, # an .npz or a folder: from its 1st im
                     scale:int=3, # as in `slowddim.viz.save_grid`
                     out:str="interpolation.png", # file to write
                     device:str|None=None, # as in `slowddim.commands.open_model`
+                    skip_broken:bool=False, # as in `slowddim.data.load_folder`
                     quiet:bool=False # as in `slowddim.commands.run_reconstruct`
                    )->str: # what to tell the user
     "Interpolate between noise images, or between real images, on a sheet."
@@ -126,6 +156,11 @@ def run_interpolate(images:str|None=None, # an .npz or a folder: from its 1st im
     from slowddim.viz import save_grid
     path, frames = _out_path(out, scale, (".png",)), check_int("frames", frames, 2)
     if corners and images: raise ValueError("give images or --corners, not both")
+    if corners and n is not None: raise ValueError(f"--corners fills one square, got --n {n} too")
+    if images and (seed, start) != (0, 0): raise ValueError("give images or the noise's --seed and --start, not both")
+    if images and solver not in (None, "ddim"): raise ValueError(f"images are decoded by ddim alone, got {solver!r}")
+    if skip_broken and not images: raise ValueError("skip_broken (--skip-broken) is for a folder of images, got none")
+    if n is not None: _how_many(n, 6)
     network, schedule = open_model(model, steps, device)
     how = dict(solver=_ode_solver(solver), clip=DATA_RANGE)
     if corners: latents = corner_grid(_latents(network, 4, seed, start), frames, frames)
@@ -133,7 +168,7 @@ def run_interpolate(images:str|None=None, # an .npz or a folder: from its 1st im
         if images is None: ends = _latents(network, 2*_how_many(n, 6), seed, start)
         else:
             how = dict(solver="ddim") # only DDIM without clipping is undone by `encode`
-            x_0, name = _real_images(network, None if n is None else 2*n, images, usual=12)
+            x_0, name = _real_images(network, None if n is None else 2*n, images, 12, skip_broken)
             if len(x_0) < 2: raise ValueError(f"an interpolation needs two images, {name} has one")
             ends = encode(network, x_0[:len(x_0)//2*2], schedule, steps, refine=1, guess="last", progress=not quiet)
         latents = interpolate(ends[::2], ends[1::2], frames).transpose(0, 1).flatten(0, 1)

@@ -13,8 +13,12 @@ __all__ = ['DATA', 'ImageSet', 'random_flips', 'select_classes', 'DataSource', '
            'as_images', 'load_data']
 
 # %% ../nbs/api/3_images/01_data.ipynb #cdf80ee2
+import logging
 import math
 import os
+import warnings
+import zipfile
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +27,7 @@ from typing import NamedTuple
 import datasets
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torchvision.transforms import v2
 
@@ -34,7 +38,7 @@ from .core import Registry, check_choice, check_int, pad_images, progress_bar, t
 class ImageSet:
     "A set of images held as bytes."
     name: str # e.g. "fashion_mnist"
-    split: str # "train" or "test"
+    split: str # "train" or "test"; of a folder also "val"
     images: Tensor # (N, C, H, W) uint8
     labels: Tensor # (N,) int64, index into `classes`
     classes: tuple # class names
@@ -70,13 +74,19 @@ def random_flips(x:Tensor, # (B, C, H, W)
     return torch.where(torch.rand(len(x), 1, 1, 1, generator=generator).to(x.device) < 0.5, x.flip(3), x)
 
 # %% ../nbs/api/3_images/01_data.ipynb #fd46abf8
+def _class_list(classes): # names of classes in their order, or None for all
+    if classes is None: return None
+    names = [] if isinstance(classes, (str, set, frozenset)) else list(classes) # a set has no order to number by
+    if not names or len(set(names)) < len(names):
+        raise ValueError(f"classes must be a non-empty list of different names, got {classes!r}")
+    return names
+
 def select_classes(data:ImageSet, # the whole set
                    classes:list[str]|None # names to keep; None: all
                   )->ImageSet: # labels are renumbered in the order of `classes`
     "Keep some classes."
+    classes = _class_list(classes)
     if classes is None: return data
-    if isinstance(classes, str) or not classes or len(set(classes)) < len(classes):
-        raise ValueError(f"classes must be a non-empty list of different names, got {classes!r}")
     wanted = [data.classes.index(check_choice("class", c, data.classes)) for c in classes]
     new = torch.full((len(data.classes),), -1)
     new[wanted] = torch.arange(len(wanted))
@@ -99,6 +109,72 @@ def _digits(split): # scikit-learn's scans: the last 297 are the test split
     part = slice(1500) if split == "train" else slice(1500, None)
     images = torch.from_numpy(np.rint(raw.images*255/16).astype(np.uint8))[:, None][part]
     return ImageSet("digits", split, images, torch.from_numpy(raw.target).long()[part], tuple("0123456789"))
+
+# %% ../nbs/api/3_images/01_data.ipynb #13214020
+_FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
+_MAX_PIXELS = 89_478_485 # Pillow's own limit, here whatever its setting is
+_BACKGROUND = 0 # under transparent pixels
+_TURNS = {2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM", 5: "TRANSPOSE", 6: "ROTATE_270",
+          7: "TRANSVERSE", 8: "ROTATE_90"} # what undoes an orientation
+_PLAIN = ("1", "L", "RGB", "RGBX", "P", "CMYK", "YCbCr") # modes that Pillow converts as they are
+
+def _from_16_bits(picture): # grey; its transparent value, if it has one, on the background
+    values, hidden = np.asarray(picture).astype(np.int64), picture.info.get("transparency")
+    if values.min() < 0 or values.max() > 65535: raise ValueError("has grey values of more than 16 bits")
+    pixels = (values + 128)//257
+    if hidden is not None: pixels[values == hidden] = _BACKGROUND
+    return Image.fromarray(pixels.astype(np.uint8))
+
+def _flatten(picture): # a PIL image -> "L" or "RGB" of 8 bits without transparency
+    mode = picture.mode
+    if mode in ("L", "RGB") and "transparency" not in picture.info: return picture
+    if mode.startswith("I;16") or (mode == "I" and picture.format == "PNG"): return _from_16_bits(picture)
+    target = "L" if mode in ("1", "L", "LA", "La") else "RGB"
+    if not picture.has_transparency_data:
+        if mode not in _PLAIN: raise ValueError(f"has pixels of a kind that is not read (mode {mode})")
+        return picture.convert(target)
+    clear = picture.convert("RGBA")
+    flat = Image.new(target, picture.size, _BACKGROUND if target == "L" else (_BACKGROUND,)*3)
+    flat.paste(clear.convert(target), mask=clear.getchannel("A"))
+    return flat
+
+def _orientation(picture): # 1 to 8, as EXIF or XMP has it; 1 if neither can be read
+    if not {"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"} & picture.info.keys(): return 1
+    try: return picture.getexif().get(0x0112, 1)
+    except Exception: return 1 # broken notes beside sound pixels: shown as stored, as browsers do
+
+def _fit(picture, size): # the shorter side scaled to `size`, the centre kept
+    short, long = sorted(picture.size)
+    if size*size*long//short > _MAX_PIXELS: raise ValueError(f"is {long}x{short}: too long to scale to {size}")
+    width, height = (size if side == short else int(size*side/short) for side in picture.size)
+    left, top = round((width - size)/2), round((height - size)/2)
+    return picture.resize((width, height), Image.Resampling.BILINEAR).crop((left, top, left + size, top + size))
+
+# %% ../nbs/api/3_images/01_data.ipynb #dfd0c4b5
+_GREY_STEPS = {"L;2": 85, "L;4": 17} # how far apart Pillow puts the grey values of 2 and 4 bits
+
+def _decode(picture): # an opened file -> "L" or "RGB", upright
+    if math.prod(picture.size) > _MAX_PIXELS:
+        raise ValueError(f"has {math.prod(picture.size):,} pixels, {_MAX_PIXELS:,} are read")
+    if getattr(picture, "is_animated", False) and picture.format != "MPO": # a camera's: the image and its previews
+        raise ValueError(f"has {picture.n_frames} frames: save the one that is meant")
+    raw, hidden = picture.tile[0][3] if picture.tile else None, picture.info.get("transparency")
+    if raw == "RGB;16B" and hidden is not None: raise ValueError("has 16-bit colours and one that is transparent")
+    if raw in _GREY_STEPS and hidden is not None: picture.info["transparency"] = hidden*_GREY_STEPS[raw]
+    picture.load()
+    flat = _flatten(picture)
+    if raw == "LA;16B": flat = flat.convert("L") # Pillow makes it a colour image
+    turn = _TURNS.get(_orientation(picture))
+    return flat if turn is None else flat.transpose(Image.Transpose[turn])
+
+def _read_image(file, size=None, channels=None): # -> uint8 (H, W) or (H, W, 3); a ValueError says why not
+    try:
+        with Image.open(file, formats=_FORMATS) as picture:
+            flat = _decode(picture)
+            if channels is not None: flat = flat.convert("L" if channels == 1 else "RGB")
+            return np.array(flat if size is None else _fit(flat, size))
+    except UnidentifiedImageError as e: raise ValueError(f"is no {', '.join(_FORMATS)} file") from e
+    except Exception as e: raise ValueError(str(e).splitlines()[0] if str(e) else type(e).__name__) from e
 
 # %% ../nbs/api/3_images/01_data.ipynb #362234d8
 def find_data(name:str, # "fashion_mnist", "mnist" or "cifar10"
@@ -126,12 +202,16 @@ def _open(name, split, path): # -> datasets.Dataset, or one error that says what
 
 # %% ../nbs/api/3_images/01_data.ipynb #883d01de
 def _stack(pictures)->Tensor: # PIL images -> (N, C, H, W) uint8
-    x = torch.from_numpy(np.stack([np.asarray(p, dtype=np.uint8) for p in pictures]))
+    x = torch.from_numpy(np.stack([np.asarray(_flatten(p)) for p in pictures]))
     return x[:, None] if x.ndim == 3 else x.permute(0, 3, 1, 2).contiguous()
 
 def _from_hub(name, split, path)->ImageSet: # the three sets that `datasets` opens
     raw = _open(name, split, path)
     column = "img" if "img" in raw.column_names else "image"
+    missing = {column, "label"} - set(raw.column_names)
+    if missing or not hasattr(raw.features["label"], "names"):
+        raise ValueError(f"{name} needs a column of images (img or image) and one of labels with names (label), "
+                         f"{find_data(name, path)} has {', '.join(raw.column_names) or 'none'}")
     rows = raw[:]
     return ImageSet(name, split, _stack(rows[column]), torch.tensor(rows["label"]), tuple(raw.features["label"].names),
                     path)
@@ -148,54 +228,239 @@ def _open_digits(split, path=None): return _digits(split)
 
 # %% ../nbs/api/3_images/01_data.ipynb #92c4e3a8
 _IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
+_LEFTOVERS = {"__macosx", "thumbs.db", "desktop.ini", "@eadir", "$recycle.bin", "system volume information"}
 
-def _headers(files): # -> sizes that occur, are all of them grey? Nothing is decoded.
-    sizes, modes = set(), set()
-    for file in files:
-        with Image.open(file) as picture:
-            sizes.add(picture.size)
-            modes.add(picture.mode)
-    return sorted(sizes), modes <= {"1", "L", "LA"}
+def _kind(entry): # what a name in a folder, or the end of a link, stands for
+    if os.path.isdir(entry): return "folder"
+    if os.path.isfile(entry): return "file"
+    return "special" if os.path.exists(entry) else "dangling"
+
+class _Walk:
+    "What lies below a folder: `files`, the images' paths as tuples of names, and what was `left` out and why."
+    def __init__(self, folder):
+        self.folder, self.files, self.left, self._seen, self._links = folder, [], defaultdict(list), set(), []
+        self._enter(folder, os.path.realpath(folder), ())
+        while self._links: self._follow(*self._links.pop(0)) # after all that lies here itself
+        self.files.sort()
+
+    def _enter(self, top, real, parts): # every folder below, links aside
+        waiting = [(top, real, parts)]
+        while waiting:
+            top, real, parts = waiting.pop()
+            if real in self._seen:
+                self.left["linked again"].append(parts)
+                continue
+            self._seen.add(real)
+            with os.scandir(top) as entries:
+                for entry in sorted(entries, key=lambda e: e.name):
+                    own, path = (*parts, entry.name), f"{real}/{entry.name}"
+                    hidden = entry.name.startswith(".") or entry.name.casefold() in _LEFTOVERS
+                    if hidden: self.left["hidden"].append(own)
+                    elif entry.is_symlink(): self._links.append((entry.path, real, own))
+                    elif entry.is_file(): self._take(path, own)
+                    elif entry.is_dir(): waiting.append((entry.path, path, own))
+                    else: self.left[_kind(entry)].append(own)
+
+    def _follow(self, link, around, parts): # `around`: the folder that it lies in
+        real, kind = os.path.realpath(link), _kind(link)
+        if kind == "file": self._take(real, parts)
+        elif kind != "folder": self.left[kind].append(parts)
+        elif f"{around}/".startswith(f"{real.rstrip('/')}/"): self.left["leading back"].append(parts)
+        else: self._enter(link, real, parts)
+
+    def _take(self, real, parts):
+        suffix = Path(parts[-1]).suffix.lower()
+        if suffix not in _IMAGE_SUFFIXES: self.left[suffix or "without ending"].append(parts)
+        elif real in self._seen: self.left["linked again"].append(parts)
+        else:
+            self._seen.add(real)
+            self.files.append(parts)
+
+# %% ../nbs/api/3_images/01_data.ipynb #0a01674e
+_SPLITS = dict(train="train", training="train", test="test", testing="test", val="val", valid="val", validation="val")
+
+def _refuse_deeper_splits(folder, files): # such as cats/train beside cats/test
+    deeper = {parts[:k + 1] for parts in files for k in range(1, len(parts) - 1) if parts[k].casefold() in _SPLITS}
+    if len({_SPLITS[parts[-1].casefold()] for parts in deeper}) > 1:
+        raise ValueError(f"{folder} holds several splits, {', '.join('/'.join(p) for p in sorted(deeper)[:4])}: "
+                         f"give the folder of one")
+
+def _choose_split(folder, files, split): # -> the split, its files, how many of the names before each are not classes
+    tops, loose = sorted({parts[0] for parts in files if len(parts) > 1}), any(len(parts) == 1 for parts in files)
+    splits = [top for top in tops if top.casefold() in _SPLITS]
+    if not splits or (len(splits) == 1 and len(tops) > 1 and not loose):
+        if split not in (None, "train"):
+            raise ValueError(f"a folder of images has no {split!r} split: {folder} needs sub-folders train and "
+                             f"{split}, or load another folder")
+        _refuse_deeper_splits(folder, files)
+        return "train", files, 0
+    if loose or splits != tops:
+        raise ValueError(f"{folder} holds the splits {', '.join(splits)} and other images beside them: "
+                         f"give the folder of one, such as {folder/splits[0]}")
+    chosen = splits if split is None else [top for top in splits if _SPLITS[top.casefold()] == split]
+    if not chosen: raise ValueError(f"{folder} has no {split!r} split, only {', '.join(splits)}")
+    if len(chosen) > 1:
+        raise ValueError(f"{folder} holds {', '.join(chosen)}: give the folder of one, such as {folder/chosen[0]}")
+    return _SPLITS[chosen[0].casefold()], [parts for parts in files if parts[0] == chosen[0]], 1
+
+# %% ../nbs/api/3_images/01_data.ipynb #3fc69ceb
+_log = logging.getLogger(__name__)
+
+def _some(names, n=10): # the first few, and how many more
+    more = f" and {len(names) - n:,} more" if len(names) > n else ""
+    return ", ".join(names[:n]) + more
+
+def _check_channels(channels): # 1, 3 or None
+    if channels is not None and check_int("channels", channels) not in (1, 3):
+        raise ValueError(f"channels must be 1 (grey), 3 (colour) or None, got {channels}")
+    return channels
+
+def _room(n, shape, folder): # for `n` images like the first one
+    try: return torch.empty(n, *shape, dtype=torch.uint8)
+    except RuntimeError as e:
+        size = f"{n:,} images of {'x'.join(map(str, shape))} take {n*math.prod(shape)/1e9:,.0f} GB"
+        raise ValueError(f"{folder}: {size}, more than there is: pass size=") from e
+
+def _read_all(folder, files, size, channels): # -> (N, C, H, W), the files that were read, those that were not and why
+    images, kept, broken = None, [], []
+    for parts in progress_bar(files, len(files) > 2000, desc="opening", unit="image"):
+        try: pixels = torch.from_numpy(_read_image(folder.joinpath(*parts), size, channels))
+        except ValueError as e:
+            broken.append(f"{'/'.join(parts)!r} ({e})")
+            continue
+        pixels = pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1)
+        if images is None: images = _room(len(files), pixels.shape, folder)
+        if pixels.shape[1:] != images.shape[2:]:
+            one, other = (f"{t.shape[-1]}x{t.shape[-2]}" for t in (images, pixels))
+            raise ValueError(f"the images in {folder} have different sizes ({one} in {'/'.join(kept[0])!r}, {other} in "
+                             f"{'/'.join(parts)!r}): pass size=")
+        if len(pixels) > images.shape[1]: images = images.expand(-1, 3, -1, -1).contiguous() # the first one in colour
+        images[len(kept)] = pixels
+        kept.append(parts)
+    return images, kept, broken
+
+def _counted(left): # {why: names} -> "2 .txt ('notes.txt', ...), 1 special ('pipe.png')"
+    return ", ".join(f"{len(names):,} {why} ({'/'.join(names[0])!r}{', ...'*(len(names) > 1)})"
+                     for why, names in sorted(left.items()))
 
 def load_folder(folder:str|Path, # holds images, or one sub-folder of images per class
                 size:int|None=None, # scale and centre-crop to this many pixels
-                channels:int|None=None # 1: grey, 3: colour; None: grey if all the images are
+                channels:int|None=None, # 1: grey, 3: colour; None: grey if all the images are
+                *, split:str|None="train", # train, test or val, if it holds such sub-folders; None: the only one
+                skip_broken:bool=False # go on without images that cannot be read
                )->ImageSet:
     "Open a folder of images, one after another."
-    folder = Path(folder)
-    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in _IMAGE_SUFFIXES)
-    if size is not None: check_int("size", size, 1)
-    if not files: raise FileNotFoundError(f"no images ({', '.join(sorted(_IMAGE_SUFFIXES))}) in {folder}")
-    sizes, grey = _headers(files)
-    if len(sizes) > 1 and size is None:
-        raise ValueError(f"the images in {folder} have {len(sizes)} different sizes ({sizes[0]} ... {sizes[-1]}): "
-                         f"pass size=")
-    channels = (1 if grey else 3) if channels is None else channels
-    check_choice("channels", str(channels), ("1", "3"))
-    width, height = sizes[0] if size is None else (size, size)
-    images = torch.empty(len(files), channels, height, width, dtype=torch.uint8)
-    fit = v2.Identity() if size is None else v2.Compose([v2.Resize(size, antialias=True), v2.CenterCrop(size)])
-    for image, file in zip(images, progress_bar(files, len(files) > 2000, desc="opening", unit="image")):
-        with Image.open(file) as picture:
-            pixels = np.array(fit(picture.convert("L" if channels == 1 else "RGB")))
-        image.copy_(torch.from_numpy(pixels).reshape(height, width, channels).permute(2, 0, 1))
-    owners = [f.relative_to(folder).parts[0] if len(f.relative_to(folder).parts) > 1 else "images" for f in files]
+    folder, channels = Path(folder), _check_channels(channels)
+    size = None if size is None else check_int("size", size, 1)
+    if split is not None: check_choice("split", split, ("train", "test", "val"))
+    if not folder.is_dir(): raise FileNotFoundError(f"no folder {folder}")
+    walk = _Walk(folder)
+    rest = f"; left out {_counted(walk.left)}" if walk.left else ""
+    if not walk.files: raise FileNotFoundError(f"no images ({', '.join(sorted(_IMAGE_SUFFIXES))}) in {folder}{rest}")
+    split, files, depth = _choose_split(folder, walk.files, split)
+    loose = sum(len(parts) == depth + 1 for parts in files)
+    mixed = 0 < loose < len(files)
+    if mixed and any(len(parts) > depth + 1 and parts[depth] == "images" for parts in files):
+        raise ValueError(f"{folder} holds images beside a class folder called images: give that another name")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning) # `_decode` refuses such files
+        images, kept, broken = _read_all(folder, files, size, channels)
+    if broken and not (skip_broken and kept):
+        advice = "; mend or remove them, or go on without: skip_broken=True, --skip-broken" if kept else ""
+        raise ValueError(f"{len(broken):,} of {len(files):,} images in {folder} cannot be read: "
+                         f"{_some(broken)}{advice}")
+    owners = [parts[depth] if len(parts) > depth + 1 else "images" for parts in kept]
     classes = tuple(sorted(set(owners)))
-    return ImageSet(folder.name, "train", images, torch.tensor([classes.index(o) for o in owners]), classes)
+    name = Path(os.path.abspath(folder)).name
+    told = f"{name}/{split}: {len(kept):,} images, {len(classes)} classes"
+    if mixed: told += f"; {loose:,} beside the class folders are the class 'images'"
+    if broken: told += f"; skipped {len(broken):,} that cannot be read: {_some(broken, 3)}"
+    _log.log(logging.WARNING if mixed or broken or walk.left.keys() - {"hidden"} else logging.INFO, told + rest)
+    number = {owner: k for k, owner in enumerate(classes)}
+    return ImageSet(name, split, images[:len(kept)], torch.tensor([number[owner] for owner in owners]), classes)
 
 # %% ../nbs/api/3_images/01_data.ipynb #56ed76c3
+_FAR = 16. # no image in [-1, 1] has a value so far from 0, not even before it is clipped
+
+def _range_of(x, name="images"): # smallest and largest value of floats, and the share beyond 1.5
+    lo, hi = x.min().item(), x.max().item()
+    if not (math.isfinite(lo) and math.isfinite(hi)): raise ValueError(f"{name} hold values that are NaN or infinite")
+    return lo, hi, 1. if max(-lo, hi) > _FAR else (x.abs() > 1.5).count_nonzero().item()/x.numel()
+
+def _check_archive(archive, n_bytes): # an .npz file of that size: is its `arr_0` an array of images, whole?
+    names = archive.namelist()
+    if "arr_0.npy" not in names:
+        raise ValueError(f"no arr_0, only {_some([n.removesuffix('.npy') for n in names]) or 'nothing'}")
+    entry = archive.getinfo("arr_0.npy")
+    with archive.open(entry) as file:
+        read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+        version = np.lib.format.read_magic(file)
+        if version not in read: raise ValueError(f"arr_0 is written in version {version} of NumPy's format")
+        shape, _, dtype = read[version](file)
+        promised, held = math.prod(shape)*dtype.itemsize, entry.file_size - file.tell()
+    if dtype.kind not in "uif": # objects would have to be unpickled
+        raise ValueError(f"arr_0 must be uint8, or float in [-1, 1], got {dtype}")
+    if len(shape) not in (3, 4) or min(shape) < 1 or (len(shape) == 4 and not {shape[1], shape[3]} & {1, 3}):
+        raise ValueError(f"arr_0 must be (N, H, W), (N, H, W, C) or (N, C, H, W) with 1 or 3 channels, got {shape}")
+    if len(shape) == 3 and shape[2] <= 4: raise ValueError(f"arr_0 is one image, {shape}: add a first dimension")
+    # deflated data grow at most 1032 times
+    if promised != held or entry.compress_size > n_bytes or promised > 1040*entry.compress_size:
+        raise ValueError(f"arr_0 is cut off or damaged: {promised:,} bytes of pixels are promised for {shape}, "
+                         f"{min(held, 1040*n_bytes):,} can be there")
+
+def _as_stored(x): # what `arr_0` holds -> uint8 or float, (N, C, H, W)
+    if x.dtype.kind in "ui":
+        lo, hi = int(x.min()), int(x.max())
+        if lo < 0 or hi > 255: raise ValueError(f"whole numbers must lie in [0, 255], got {lo} ... {hi}")
+        if hi == 1: raise ValueError("0 and 1 are its only numbers, where 0 ... 255 are meant: save 255*x")
+        x = x.astype(np.uint8, copy=False)
+    else:
+        x = x.astype(np.float32 if x.dtype.itemsize < 8 else np.float64, copy=False)
+        lo, hi, beyond = _range_of(torch.from_numpy(x), "its floats")
+        if lo > -0.51 or beyond > 0.01: # [-0.5, 0.5] is another range that some write
+            recipe = "(255*x).round()" if lo >= 0 and hi <= 1 else "x.round()" if lo >= 0 else "x"
+            raise ValueError(f"the range of its floats is not plain, {lo:.3g} ... {hi:.3g}: floats in a file must lie "
+                             f"in [-1, 1] with values below -0.5; save bytes, such as {recipe}.astype('uint8')")
+    if x.ndim == 3: return torch.from_numpy(x)[:, None]
+    return torch.from_numpy(x) if x.shape[1] in (1, 3) else torch.from_numpy(x).movedim(-1, 1)
+
+def _read_npz(path): # -> (N, C, H, W)
+    try:
+        with zipfile.ZipFile(path) as archive: _check_archive(archive, path.stat().st_size)
+        with np.load(path, allow_pickle=False) as file: return _as_stored(file["arr_0"])
+    except (FileNotFoundError, PermissionError): raise
+    except Exception as e: # zip archives can be broken in more ways than there are errors
+        raise ValueError(f"{path}: {str(e).splitlines()[0] if str(e) else type(e).__name__}") from e
+
 def load_images(path:str|Path, # an .npz with `arr_0`, or a folder of images
-                channels:int=1 # of a folder's images: 1 grey, 3 colour
-               )->Tensor: # uint8, as the file has it, or (N, C, H, W)
-    "Open images that someone made; nothing is unpickled."
-    if Path(path).is_dir(): return load_folder(path, channels=channels).images
-    if Path(path).suffix != ".npz":
+                channels:int|None=None, # 1: grey, 3: colour; None: as the file has it, grey if all of a folder are
+                *, skip_broken:bool=False # as in `load_folder`
+               )->Tensor: # (N, C, H, W): uint8, or float where a file has floats in [-1, 1]
+    "Open images that someone made; a file whose floats may have another range is refused, nothing is unpickled."
+    path, channels = Path(path), _check_channels(channels)
+    if path.is_dir(): return load_folder(path, channels=channels, split=None, skip_broken=skip_broken).images
+    if path.suffix.lower() != ".npz" or (path.exists() and not path.is_file()):
         raise ValueError(f"images come as an .npz file with arr_0 or a folder of images, got {str(path)!r}")
-    with np.load(path, allow_pickle=False) as file:
-        if "arr_0" not in file: raise ValueError(f"{path} has no arr_0, only {', '.join(file) or 'nothing'}")
-        return torch.from_numpy(file["arr_0"])
+    if skip_broken: raise ValueError(f"skip_broken (--skip-broken) is for folders of images, got {str(path)!r}")
+    x = _read_npz(path)
+    if channels not in (None, x.shape[1]):
+        raise ValueError(f"{path}: images of {x.shape[1]} channels, where {channels} are needed")
+    return x
 
 # %% ../nbs/api/3_images/01_data.ipynb #1f95ebe4
+def _as_tensor(x): # a tensor, an array, or any iterable of such, or of PIL images
+    if isinstance(x, Tensor): return x
+    if not isinstance(x, np.ndarray):
+        each = [image if isinstance(image, Tensor) else _as_tensor(np.array(image)) for image in x]
+        shapes = sorted({str(tuple(image.shape)) for image in each})
+        if len(shapes) != 1: raise ValueError(f"images must have one shape, got {_some(shapes) or 'no images'}")
+        return torch.stack(each)
+    return torch.from_numpy(np.ascontiguousarray(x, dtype=x.dtype.newbyteorder("=")))
+
+def _advice(lo, hi): # to whoever passed floats in another range
+    if lo < -0.01: return ""
+    return "; for [0, 1] pass 2*x - 1" if hi <= 1.5 else "; pass 0 ... 255 as uint8"
+
 def as_images(x:Tensor|str|Path, # float (N, C, H, W) in [-1, 1]; uint8, also (N, H, W, C), (N, H, W); or a path
               shape:tuple, # (C, H, W) that they must have
               *, margin:int=0, # accept images padded by this much in height and width, too
@@ -203,8 +468,8 @@ def as_images(x:Tensor|str|Path, # float (N, C, H, W) in [-1, 1]; uint8, also (N
               n_min:int=1 # at least so many
              )->Tensor: # float32 (N, C, H, W), cut to [-1, 1]
     "Check images and bring them to the network's range; at most one per cent of their values may lie beyond 1.5."
-    if isinstance(x, (str, Path)): x = load_images(x, shape[0])
-    x, (channels, height, width) = torch.as_tensor(x), shape
+    channels, height, width = shape
+    x = load_images(x, channels) if isinstance(x, (str, Path)) else _as_tensor(x)
     if x.dtype != torch.uint8 and not x.is_floating_point():
         raise TypeError(f"images must be float in [-1, 1] or uint8, got {x.dtype}")
     if x.dtype == torch.uint8 and x.ndim == 3 and channels == 1: x = x[:, None]
@@ -215,31 +480,34 @@ def as_images(x:Tensor|str|Path, # float (N, C, H, W) in [-1, 1]; uint8, also (N
         raise ValueError(f"images must be {wanted}, got {tuple(x.shape)}")
     if len(x) < n_min: raise ValueError(f"at least {n_min} images are needed, got {len(x)}")
     if x.dtype == torch.uint8: x = to_unit(x)
-    lo, hi, beyond = x.min().item(), x.max().item(), (x.abs() > 1.5).double().mean().item()
-    if not (math.isfinite(lo) and math.isfinite(hi)): raise ValueError("images hold values that are NaN or infinite")
+    lo, hi, beyond = _range_of(x)
     if beyond > 0.01 or (dark and lo >= -0.01):
         background = " with background -1" if dark else ""
-        raise ValueError(f"images must lie in [-1, 1]{background}, got {lo:.3g} ... {hi:.3g} ({beyond:.1%} beyond 1.5)")
+        raise ValueError(f"images must lie in [-1, 1]{background}, got {lo:.3g} ... {hi:.3g} ({beyond:.1%} beyond 1.5)"
+                         f"{_advice(lo, hi)}")
     return x.float().clamp(-1, 1)
 
 # %% ../nbs/api/3_images/01_data.ipynb #c2aea0cc
 def load_data(name:str="fashion_mnist", # one of `DATA`, or a folder of images
-              split:str="train", # "train" or "test"
+              split:str="train", # "train" or "test"; of a folder that has it, "val"
               *, path:str|Path|None=None, # where to look instead of $SLOWDDIM_DATA and the hub
               classes:list[str]|None=None, # names of the classes to keep; None: all
               size:int|None=None, # of a folder's images: scale and crop to this
-              channels:int=3 # of a folder's images: 1 grey, 3 colour
+              channels:int|None=None, # of a folder's images: 1 grey, 3 colour; None: grey if all are
+              skip_broken:bool=False # of a folder's images: go on without those that cannot be read
              )->ImageSet:
     "Open a set of images as one uint8 tensor."
-    check_choice("split", split, ("train", "test"))
-    if name in DATA and (size is not None or channels != 3):
-        raise ValueError(f"size and channels are for folders of images, {name} comes as it is (see ImageSet.resized)")
-    if path is not None and (name not in DATA or DATA[name].hub_id is None):
+    classes = _class_list(classes)
+    named = isinstance(name, str) and name in DATA
+    if named: check_choice("split", split, ("train", "test"))
+    if named and (size is not None or channels is not None or skip_broken):
+        raise ValueError(f"size, channels and skip_broken are for folders of images, {name} comes as it is "
+                         f"(see ImageSet.resized)")
+    if path is not None and (not named or DATA[name].hub_id is None):
         on_hub = [k for k, source in DATA.items() if source.hub_id]
         raise ValueError(f"path is for {', '.join(on_hub)}, got it with {name!r}")
-    if name in DATA: data = DATA[name].open(split, path)
+    if named: data = DATA[name].open(split, path)
     elif isinstance(name, (str, Path)) and Path(name).is_dir():
-        if split != "train": raise ValueError(f"a folder of images has no {split!r} split: load another folder")
-        data = load_folder(name, size, channels)
+        data = load_folder(name, size, channels, split=split, skip_broken=skip_broken)
     else: raise ValueError(f"data must be one of {', '.join(map(repr, DATA))} or a folder of images, got {name!r}")
     return select_classes(data, classes)
