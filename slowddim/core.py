@@ -19,6 +19,7 @@ __all__ = ['DATA_RANGE', 'PRECISIONS', 'check_choice', 'Registry', 'check_int', 
 import functools
 import math
 import operator
+import os
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from numbers import Integral
@@ -290,14 +291,23 @@ def model_device(model:Callable # any model
     return torch.device("cpu") if p is None else p.device
 
 # %% ../nbs/api/1_core/01_core.ipynb #003944b7
+def _own_gpu(): # the one of this process, where `torchrun` starts one for each
+    rank, n = int(os.environ.get("LOCAL_RANK", 0)), torch.cuda.device_count()
+    if n == 1: return torch.device("cuda", 0) # each process may be shown its own alone
+    if rank >= n: raise ValueError(f"process {rank} of this machine has no GPU of its own: start at most {n}")
+    return torch.device("cuda", rank)
+
 def default_device(device:str|torch.device|None=None # a device, its name, or None
                   )->torch.device:
-    "Return `device`, or the best one here: CUDA, then Apple's MPS, then the CPU."
+    "Return `device`, or the best one here: CUDA (each process its own), then Apple's MPS, then the CPU."
     if device is not None:
-        try: return torch.empty(0, device=device).device
+        try:
+            device = torch.device(device)
+            if device == torch.device("cuda") and torch.cuda.is_available(): device = _own_gpu()
+            return torch.empty(0, device=device).device
         except (RuntimeError, AssertionError, NotImplementedError, TypeError) as e:
             raise ValueError(f"device {device!r} cannot be used here: {str(e).splitlines()[0]}") from e
-    if torch.cuda.is_available(): return torch.device("cuda")
+    if torch.cuda.is_available(): return _own_gpu()
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 # %% ../nbs/api/1_core/01_core.ipynb #c56dcb29

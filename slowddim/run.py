@@ -30,7 +30,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from .core import check_choice, check_int, seeded_generator
+from .core import check_choice, seeded_generator
 from .files import load_tensors, save_tensors
 
 # %% ../nbs/api/5_training/01_run.ipynb #0d73726d
@@ -222,7 +222,7 @@ class Training:
     log: dict = field(default_factory=lambda: dict(losses=[], test_losses=[])) # [[images seen, loss], ...]
     pending: list = field(default_factory=list) # losses not yet averaged into the log
     identity: dict = field(default_factory=dict) # what else must agree, too long for a log, see `network_facts`
-    kept: Path|None = None # the file that has a state of this run; None: there is none yet
+    kept: int|None = None # the step that its file holds; None: there is no file of this run yet
 
     def save(self,
              path:str|Path # file to write
@@ -233,8 +233,9 @@ class Training:
             tensors |= {f"opt.{i}.{k}": torch.as_tensor(v) for k, v in s.items() if v is not None}
         names = ("settings", "identity", "step", "seconds", "log", "pending")
         facts = json.loads(json.dumps({k: getattr(self, k) for k in names}, default=str))
-        self.kept = save_tensors(path, tensors, dict(facts, format=_FORMAT, groups=self._groups()))
-        return self.kept
+        path = save_tensors(path, tensors, dict(facts, format=_FORMAT, groups=self._groups()))
+        self.kept = facts["step"]
+        return path
 
     def load(self,
              path:str|Path # a file written by `save` with the same settings
@@ -248,7 +249,7 @@ class Training:
         _load_optimizer(self.opt, part("opt."))
         for group, old in zip(self.opt.param_groups, facts.get("groups", [])): group.update(old)
         for k in ("step", "seconds", "log", "pending"): setattr(self, k, facts[k])
-        self.kept = Path(path)
+        self.kept = self.step
 
     def _weights(self): # of the network and its averages, by their names in the file
         tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
@@ -292,7 +293,7 @@ def check_writable(name:str, # argument name, for the message
     if not folder.is_dir(): raise NotADirectoryError(f"{name}: {folder} is not a folder, so {path} cannot be written")
     try:
         with tempfile.TemporaryFile(dir=folder): pass
-    except OSError as e: raise OSError(f"{name}: nothing can be written in {folder} ({e.strerror})") from e
+    except OSError as e: raise OSError(f"{name}: {path} cannot be written ({folder}: {e.strerror})") from e
     return path
 
 # %% ../nbs/api/5_training/01_run.ipynb #5e24a292

@@ -112,7 +112,8 @@ def as_steps(u:Tensor, # (B,) in [0, 1]
     return (u*n_steps).long().clamp_(max=n_steps - 1)
 
 # %% ../nbs/api/5_training/03_train.ipynb #bce5efe1
-def _check_lognormal(*levels):
+def _check_lognormal(levels):
+    if not isinstance(levels, (tuple, list)): raise TypeError(f"lognormal takes two numbers, got {levels!r}")
     if len(levels) != 2: raise ValueError(f"lognormal takes a mean and a deviation of log sigma, got {levels}")
     mean, std = levels
     return check_number("mean of log sigma", mean, -10, 10), check_number("deviation of log sigma", std, 0.01, 10)
@@ -123,7 +124,7 @@ def _lognormal_steps(u:Tensor, # (B,) in [0, 1]
                      std:float=1.4 # its standard deviation, in [0.01, 10]
                     )->Tensor: # (B,) int64 in [0, T-1]
     "Turn shares of time into steps whose noise levels are log-normal (EDM, Karras et al., 2022, table 1)."
-    log_sigma, (mean, std) = as_schedule(schedule).sigma.log(), _check_lognormal(mean, std)
+    log_sigma, (mean, std) = as_schedule(schedule).sigma.log(), _check_lognormal((mean, std))
     share = torch.special.ndtr((log_sigma - mean)/std)
     share = (share - share[0])/(share[-1] - share[0]) # of the noise levels between the schedule's ends
     # on the CPU first: some devices have no float64
@@ -350,18 +351,26 @@ class Recipe:
         if self.loss is not None and (self.weighting != "eps" or self.lognormal):
             raise ValueError(f"weighting={self.weighting!r} and lognormal={self.lognormal} go with the default loss, "
                              f"not with one of your own")
+        if self.flips not in (True, False): raise TypeError(f"flips must be True or False, got {self.flips!r}")
         return dict(flips=bool(self.flips), ema=[check_number("ema", decay, 0, 1) for decay in _several(self.ema)],
                     lr_schedule=check_choice("lr_schedule", self.lr_schedule, LR_SCHEDULES),
                     label_dropout=check_number("label_dropout", self.label_dropout, 0, 1),
                     clip_grad=check_number("clip_grad", self.clip_grad, 0),
                     weighting=check_choice("weighting", self.weighting, _WEIGHTINGS),
-                    lognormal=None if self.lognormal is None else list(_check_lognormal(*self.lognormal)))
+                    lognormal=None if self.lognormal is None else list(_check_lognormal(self.lognormal)))
 
-def _length(lr, bs, n_epochs, total_steps): # of a run, checked
+# %% ../nbs/api/5_training/03_train.ipynb #0c5ed301
+def check_length(lr:float, # largest learning rate
+                 bs:int, # images per step
+                 n_epochs:int, # passes over the data
+                 total_steps:int|None=None # instead of `n_epochs`
+                )->dict: # all but `n_epochs`, which takes the data to be counted in steps
+    "Check how long a run is."
     check_int("n_epochs", n_epochs, 1)
     return dict(lr=check_number("lr", lr, 0), bs=check_int("bs", bs, 1),
                 total_steps=None if total_steps is None else check_int("total_steps", total_steps, 1))
 
+# %% ../nbs/api/5_training/03_train.ipynb #c334953d
 def _trainable(model): # the weights that are not frozen
     if not isinstance(model, nn.Module): raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
     weights = [p for p in model.parameters() if p.requires_grad]
@@ -374,10 +383,10 @@ def _trainable(model): # the weights that are not frozen
 
 def _check_use(recipe, info, test): # of values that only some data or networks need
     if info is None and recipe.label_dropout != Recipe.label_dropout:
-        raise ValueError(f"label_dropout={recipe.label_dropout} is for a network that knows labels, this one knows none")
+        raise ValueError(f"label_dropout={recipe.label_dropout} is for a network that knows labels, this one does not")
     if len(_several(recipe.ema)) > 1 and test is None:
-        raise ValueError(f"ema={recipe.ema} needs test images to choose the better average by, and there are none: give "
-                         f"one decay")
+        raise ValueError(f"ema={recipe.ema} needs test images to choose the better average by, and there are none: "
+                         f"give one decay")
 
 def _check_loop(n_test, save_every, track, seed):
     check_int("n_test", n_test, 0)
@@ -398,8 +407,8 @@ def _identity(model, test, schedule, loss, track, opt, lr): # the same in full, 
     shares = [float(group["lr"])/lr if lr else 1. for group in opt.param_groups]
     measured = {name: function_facts(noise_loss if f is None else f) for name, f in dict(loss=loss, **track).items()}
     table = hashlib.sha256(schedule.alpha_bar.numpy()).hexdigest()[:12]
-    return dict(network=network_facts(model), optimizer=optimizer_facts(opt), lr_shares=shares, losses=measured,
-                test_digest=_data_digest(test), schedule_digest=table)
+    return dict(network=network_facts(model), optimizer_settings=optimizer_facts(opt), lr_shares=shares,
+                losses=measured, test_digest=_data_digest(test), schedule_digest=table)
 
 def _log(run, processes): # what `train` returns
     facts, seen = run.settings, _images_seen(run)
@@ -447,7 +456,7 @@ def train(model:nn.Module, # its weights change in place, its modes and frozen l
          )->dict: # the log: losses, test_losses, images_per_second, seconds, settings
     "Train a noise predictor (DDPM algorithm 1); ends with the averaged weights in `model`."
     recipe, track = replace(Recipe() if recipe is None else recipe, **kwargs), track or {}
-    how = recipe.checked() | _length(lr, bs, n_epochs, total_steps) | dict(init=init)
+    how = recipe.checked() | check_length(lr, bs, n_epochs, total_steps) | dict(init=init)
     _check_loop(n_test, save_every, track, seed)
     weights, device, (file, before) = _trainable(model), model_device(model), _open_checkpoint(checkpoint, resume)
     how |= dict(precision=pick_precision(recipe.precision, device))
@@ -464,9 +473,10 @@ def train(model:nn.Module, # its weights change in place, its modes and frozen l
         run = Training(model, [_start_average(model) for _ in how["ema"]], opt, settings,
                        identity=_identity(model, test, schedule, recipe.loss, track, opt, lr))
         if before: run.load(file)
-        try: _run_epochs(run, processes, train_set, test, size, schedule, recipe.loss, track, file, save_every, progress)
+        try:
+            _run_epochs(run, processes, train_set, test, size, schedule, recipe.loss, track, file, save_every, progress)
+            model.load_state_dict(_best(run, test, size, schedule, recipe.loss).state_dict())
         except KeyboardInterrupt as stop:
-            if run.kept: tell(stop, f"{file} holds step {load_tensors(file)[1]['step']} of {settings['total_steps']}")
+            if run.kept is not None: tell(stop, f"{file} holds step {run.kept} of {settings['total_steps']}")
             raise
-        model.load_state_dict(_best(run, test, size, schedule, recipe.loss).state_dict())
     return _log(run, processes)
