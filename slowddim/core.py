@@ -292,7 +292,8 @@ def model_device(model:Callable # any model
 
 # %% ../nbs/api/1_core/01_core.ipynb #003944b7
 def _own_gpu(): # the one of this process, where `torchrun` starts one for each
-    rank, n = int(os.environ.get("LOCAL_RANK", 0)), torch.cuda.device_count()
+    try: rank, n = max(0, int(os.environ.get("LOCAL_RANK", 0))), torch.cuda.device_count() # -1: there is one process
+    except ValueError as e: raise ValueError(f"LOCAL_RANK must be a number, got {os.environ['LOCAL_RANK']!r}") from e
     if n == 1: return torch.device("cuda", 0) # each process may be shown its own alone
     if rank >= n: raise ValueError(f"process {rank} of this machine has no GPU of its own: start at most {n}")
     return torch.device("cuda", rank)

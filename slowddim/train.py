@@ -272,8 +272,9 @@ def _open_checkpoint(path, resume): # -> a path that can be written or None, wha
 # %% ../nbs/api/5_training/03_train.ipynb #e0bf2520
 class _Processes: # those that train together; most of the time there is one
     def __init__(self, device):
-        asked = check_int("WORLD_SIZE", int(os.environ.get("WORLD_SIZE", 1)), 1)
-        if asked > 1 and not dist.is_initialized():
+        asked = os.environ.get("WORLD_SIZE", "1") # by `torchrun`
+        if not asked.isdecimal(): raise ValueError(f"WORLD_SIZE must be a number of processes, got {asked!r}")
+        if int(asked) > 1 and not dist.is_initialized():
             dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
         together, self.device = dist.is_available() and dist.is_initialized(), device
         self.index, self.count = (dist.get_rank(), dist.get_world_size()) if together else (0, 1)

@@ -29,8 +29,8 @@ def words(line:str)->list[str]: return ["" if w == "''" else w for w in line.spl
 
 def numbers()->Iterator: # (line, what must be named)
     kinds = {
-        "sample": dict(n="0 -1 many 1.5 nan", seed="-1 x 2.5", start="-1 x", steps="0 1001 -3 all 1.5", eta="-1 2 nan x",
-                       guidance="-1 nan inf x", scale="0 -1 big 100000", batch_size="0 -4 x"),
+        "sample": dict(n="0 -1 many 1.5 nan", seed="-1 x 2.5", start="-1 x", steps="0 1001 -3 all 1.5",
+                       eta="-1 2 nan x", guidance="-1 nan inf x", scale="0 -1 big 100000", batch_size="0 -4 x"),
         "reconstruct": dict(n="0 -1 x", steps="0 1001 x", refine="0 -1 x", scale="0 x"),
         "interpolate": dict(n="0 -1 x", frames="0 1 x", seed="-1 x", start="-1 x", steps="0 1001 x", scale="0 -2 x"),
         "animate": dict(n="0 -1 x", stops="0 1 x", frames="0 x", fps="0 -1 nan 1000 x", seed="-1 x", start="-1 x",
@@ -218,8 +218,8 @@ def good_command_lines(folder:Path, n:int)->Iterator: # each reaches its trainin
         own = folder/str(k)
         own.mkdir()
         (own/"empty.json").touch()
-        with no_work(own): code, _, err = told(words(f"train --data digits --quiet --patch-size 1 {line}" if "net source"
-                                                     not in line else f"train --data digits --quiet {line}"))
+        start = "train --data digits --quiet" + ("" if "net source" in line else " --patch-size 1")
+        with no_work(own): code, _, err = told(words(f"{start} {line}"))
         yield line, agree((code, "the work has begun" in err), (2, True))
 
 
@@ -291,7 +291,8 @@ def readers_that_have_gone(folder:Path, n:int)->Iterator:
 
 @case(12)
 def cards_of_other_programs(folder:Path, n:int)->Iterator:
-    for card in (dict(), dict(images_seen="many"), dict(images_seen=[1]), dict(images_seen=True), dict(sampling="well")):
+    for card in (dict(), dict(images_seen="many"), dict(images_seen=[1]), dict(images_seen=True),
+                 dict(sampling="well")):
         model = mock.Mock(card=card)
         with mock.patch("slowddim.pretrained.load_pretrained", lambda name, model=model: (model, None)):
             yield f"images of {card}", agree(cli._images_before("x"), None)
