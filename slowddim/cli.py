@@ -17,9 +17,12 @@ import functools
 import os
 import re
 import shlex
+import signal
 import sys
+import threading
 import time
 import types
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Literal, Union, get_args, get_origin
 
@@ -126,9 +129,26 @@ def _check(function, args): # names that must be those of a registry
         value, listed = getattr(args, name, None), re.search(r"one of `([\w.]+)`(?!,? or)", _resolve(text, name))
         if value is not None and listed: check_choice("--" + name.replace("_", "-"), value, _names(listed[1]))
 
+def _unused(command, args): # names of options that would have no effect beside the others -> why
+    found = {}
+    if command == "sample" and args.out.endswith(".npz"): found["scale"] = "is for .png and .gif, not for an .npz"
+    if command == "sample" and args.out.endswith(".gif"): found["batch_size"] = "is not for a .gif, made in one batch"
+    if command == "interpolate" and args.corners: found["n"] = "is not for --corners, which is one square"
+    if command == "interpolate" and args.images is not None:
+        found |= dict.fromkeys(("seed", "start", "solver"), "is for noise, images are encoded with DDIM's steps")
+    return found
+
+def _refuse(given, unused): # `given`: names of the options that somebody gave
+    for name in sorted(given & unused.keys()): raise ValueError(f"--{name.replace('_', '-')} {unused[name]}")
+
 def _call(function, args): # with what the shell said
     import inspect
+
+    from slowddim.run import check_writable
     _check(function, args)
+    command = function.__name__.removeprefix("run_")
+    _refuse(getattr(args, "given", set()), _unused(command, args))
+    if command != "train" and getattr(args, "out", None) is not None: check_writable("--out", args.out)
     parameters = inspect.signature(function).parameters.values()
     values = {p.name: getattr(args, p.name) for p in parameters if hasattr(args, p.name)}
     places = [values.pop(p.name) for p in parameters if p.kind is p.POSITIONAL_ONLY]
@@ -176,6 +196,28 @@ def _rows_of_labels(label, model, n): # -> labels as `image_labels` takes them, 
     n_cols = n//info.n_labels
     return [k for k in info.numbers for _ in range(n_cols)], n, n_cols
 
+_ADVICE = dict(steps=int, eta=(int, float), spacing=str, solver=str) # what a card may say of sampling
+
+def _advice(model): # of its card; a card of another program may use the word for something else
+    card = getattr(model, "card", None)
+    told = card.get("sampling") if isinstance(card, dict) else None
+    if not isinstance(told, dict) or not told.keys() <= _ADVICE.keys(): return {}
+    return told if all(isinstance(v, _ADVICE[k]) and v is not True for k, v in told.items()) else {}
+
+def _part_files(path): # of what `sample_to_npz` has done so far -> when each was written
+    part = Path(f"{path}.part")
+    return {file: file.stat().st_mtime_ns for file in part.iterdir()} if part.is_dir() else {}
+
+@contextmanager
+def _tell_what_is_kept(path): # by `sample_to_npz`, if it is interrupted
+    from slowddim.run import tell
+    before = _part_files(path)
+    try: yield
+    except KeyboardInterrupt as stop: # a part of another run may have been there, and have stayed as it was
+        after = _part_files(path)
+        if after and after != before: tell(stop, f"{path}.part holds what is done")
+        raise
+
 # %% ../nbs/api/7_app/05_cli.ipynb #b1079b07
 def run_sample(
         # images
@@ -208,10 +250,10 @@ def run_sample(
     from slowddim.generate import iter_images, sample_images, sample_to_npz
     from slowddim.viz import save_grid
     tic = time.perf_counter()
-    check_int("scale", scale, 1)
+    check_int("scale", scale, 1, 100)
     network, schedule = open_model(model, device=device)
     usual = dict(steps=20, eta=0., spacing="trailing")
-    if steps is None and eta is None and solver is None: usual |= getattr(network, "card", {}).get("sampling", {})
+    if steps is None and eta is None and solver is None: usual |= _advice(network)
     given = dict(steps=steps, eta=eta, spacing=spacing, solver=solver)
     how = usual | {name: value for name, value in given.items() if value is not None}
     timesteps = how.pop("steps")
@@ -220,7 +262,8 @@ def run_sample(
                 guidance=guidance, compile=dict(yes=True, no=False).get(compile, compile))
     iter_images(network, schedule, n, **how) # refuses bad input before a folder is made
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix == ".npz": sample_to_npz(path, network, schedule, n, progress=not quiet, **how)
+    if path.suffix == ".npz":
+        with _tell_what_is_kept(path): sample_to_npz(path, network, schedule, n, progress=not quiet, **how)
     elif path.suffix == ".gif": _write_film(path, network, schedule, n, n_cols, scale, quiet, **how)
     else:
         images = sample_images(network, schedule, n, progress=not quiet, **how)
@@ -248,18 +291,19 @@ def _takes_preset(function): # its argument `preset` changes what the others are
     def run(*args, **kwargs):
         import inspect
         given = inspect.signature(function).bind(*args, **kwargs).arguments
-        told = {name: value for name, value in given.items() if name not in ("argv", "sampling")}
+        told = {name: value for name, value in given.items() if name not in ("argv", "sampling", "given")}
         given.setdefault("argv", _as_argv(told))
+        given.setdefault("given", set(told))
         return function(**_preset(given.get("preset")) | given)
     return run
 
 # %% ../nbs/api/7_app/05_cli.ipynb #d2587b63
-def _training_images(data, classes, size, preset, skip_broken):
+def _training_images(data, classes, size, preset):
     from slowddim.data import DATA, load_data
     if data is None: raise ValueError(f"the preset {preset} needs --data, a folder of images")
-    if data not in DATA: return load_data(data, classes=classes, size=size, skip_broken=skip_broken)
+    if data not in DATA: return load_data(data, classes=classes, size=size)
     if size not in (None, _preset(preset).get("size")): raise ValueError(f"--size is for folders, {data} has its own")
-    return load_data(data, classes=classes, skip_broken=skip_broken)
+    return load_data(data, classes=classes)
 
 def _continuous_losses(continuous): # what `train` is told for a run in continuous time
     from functools import partial
@@ -270,7 +314,41 @@ def _continuous_losses(continuous): # what `train` is told for a run in continuo
 def _images_before(init): # how many images a starting point was trained on; None: its card does not tell
     from slowddim.pretrained import load_pretrained
     if init is None: return 0
-    return load_pretrained(init)[0].card.get("images_seen")
+    seen = getattr(load_pretrained(init)[0], "card", {}).get("images_seen")
+    return seen if type(seen) is int and seen >= 0 else None
+
+def _unused_in_training(net, schedule, continuous, unconditional, total_steps): # as `_unused`
+    from slowddim.presets import unused_options
+    found = unused_options(net, schedule, continuous)
+    if continuous:
+        found |= dict.fromkeys(("weighting", "lognormal"), "is not for continuous time, which has its own loss")
+    if unconditional or continuous or net == "source":
+        found["label_dropout"] = "is for a network that knows labels, this one knows none"
+    if total_steps is not None: found["epochs"] = "is not used beside --total-steps: give one of them"
+    return found
+
+def _training_files(out, log): # -> folder, checkpoint, log; all can be written, and nothing of others is overwritten
+    from slowddim.files import CARD_FILE, CONFIG_FILE, MODEL_FILE, SCHEDULE_FILE
+    from slowddim.run import check_writable
+    folder = Path(out)
+    if folder.name in ("", ".."): raise ValueError(f"--out must name a folder, got {str(out)!r}")
+    checkpoint = check_writable("--out", folder.parent/f"{folder.name}.checkpoint.safetensors")
+    check_writable("--out", folder/CARD_FILE)
+    names = sorted(p.name for p in folder.iterdir() if p.name[:1] != ".") if folder.is_dir() else []
+    if names and not (SCHEDULE_FILE in names or checkpoint.is_file()):
+        raise ValueError(f"--out {folder} holds files that are no model of ours ({', '.join(names[:3])}): name another")
+    if log is None: return folder, checkpoint, folder/"log.json"
+    log, taken = check_writable("--log", log), (CARD_FILE, CONFIG_FILE, SCHEDULE_FILE, MODEL_FILE, "README.md")
+    if log.resolve() in [p.resolve() for p in (checkpoint, *(folder/name for name in taken))]:
+        raise ValueError(f"--log must be a file of its own, got {log}")
+    if log.is_file() and log.stat().st_size and not _is_log(log):
+        raise ValueError(f"--log {log} is there already and is no log of a training: name another file")
+    return folder, checkpoint, log
+
+def _is_log(path):
+    from slowddim.files import read_json
+    try: return "losses" in read_json(path)
+    except Exception: return False # not JSON, or not readable
 
 def _test_loss(history): # of the weights that are written; None: it was not measured
     if "average_losses" in history: return min(history["average_losses"].values())
@@ -287,7 +365,6 @@ def run_train(
         data:str="fashion_mnist", # as `name` in `slowddim.data.load_data`
         classes:list[str]|None=None, # as in `slowddim.train.train`
         size:int|None=None, # as in `slowddim.data.load_data`
-        skip_broken:bool=False, # as in `slowddim.data.load_data`
         flips:bool=False, # as in `slowddim.train.Recipe`
         # network
         net:Literal["small", "source"]="small", # as in `slowddim.presets.build_model`
@@ -328,44 +405,55 @@ def run_train(
         restart:bool=False, # ignore an existing checkpoint
         quiet:bool=False, # as in `slowddim.commands.run_reconstruct`
         *, sampling:dict|None=None, # how to sample, for the card
-        argv:list[str]|None=None # words of the command line, for the card; None: made from the arguments
+        argv:list[str]|None=None, # words of the command line, for the card; None: made from the arguments
+        given:set[str]|None=None # names of the options that somebody gave; None: those among the arguments
        )->str: # what to tell the user
     "Train a model and write its folder."
     from functools import partial
 
     import torch
 
-    from slowddim.core import check_choice, default_device
+    from slowddim.core import check_choice, check_int, default_device
     from slowddim.files import write_json
     from slowddim.optim import Muon
     from slowddim.presets import build_model
     from slowddim.pretrained import copy_weights_, save_pretrained
-    from slowddim.train import Recipe, train
-    images = _training_images(data, classes, size, preset, skip_broken)
+    from slowddim.run import tell
+    from slowddim.train import Recipe, check_length, train
+    _refuse(given, _unused_in_training(net, schedule, continuous, unconditional, total_steps))
+    folder, checkpoint, log = _training_files(out, log)
+    recipe = Recipe(weighting=weighting, lognormal=lognormal, flips=flips, label_dropout=label_dropout, ema=ema,
+                    lr_schedule=lr_schedule, precision=precision)
+    recipe.checked()
+    check_length(lr, bs, epochs, total_steps)
+    check_int("seed", seed, 0, 2**63 - 1)
+    place = default_device(device)
+    images = _training_images(data, classes, size, preset)
     network, table = build_model(
         images, net=net, widths=widths, n_blocks=n_blocks, patch_size=patch_size, attention=attention,
         upsampling=upsampling, dropout=dropout, norm=norm, n_transformer=n_transformer, unconditional=unconditional,
         schedule=schedule, n_steps=n_steps, beta_max=beta_max, prediction=prediction, continuous=continuous, seed=seed)
-    before, folder = _images_before(init), Path(out)
+    before = _images_before(init)
     origin = {} if init is None else dict(init=copy_weights_(network, init))
-    checkpoint = folder.parent/f"{folder.name}.checkpoint.safetensors"
     kinds = dict(adamw=torch.optim.AdamW, muon=Muon)
     opt = partial(kinds[check_choice("optimizer", optimizer, kinds)], betas=(0.9, 0.99), weight_decay=1e-3)
-    recipe = Recipe(weighting=weighting, lognormal=lognormal, flips=flips, label_dropout=label_dropout, ema=ema,
-                    lr_schedule=lr_schedule, precision=precision)
     history = train(
-        network.to(default_device(device)), lr, epochs, bs, opt, table, data=images, recipe=recipe,
+        network.to(place), lr, epochs, bs, opt, table, data=images, recipe=recipe,
         total_steps=total_steps, checkpoint=checkpoint, resume=not restart, seed=seed, progress=not quiet, **origin,
         **_continuous_losses(continuous))
     if int(os.environ.get("RANK", 0)): return f"process {os.environ['RANK']} is done" # the first one writes
-    command = "slowddim train " + shlex.join(argv)
-    facts = {k: v for k, v in history.items() if k not in ("losses", "test_losses", "image_losses")}
+    command, seen = "slowddim train " + shlex.join(argv), history.pop("images_seen")
+    facts = {k: v for k, v in history.items() if not isinstance(v, list)}
     advice = dict(sampling=sampling) if sampling else {}
-    seen = None if before is None else before + history["steps"]*bs
-    card = dict(name=folder.name, **advice, **origin, images_seen=seen, command=command, version=slowddim.__version__,
-                test_loss=_test_loss(history), **facts)
-    card = save_pretrained(network, table, folder, card)
-    write_json(log or folder/"log.json", dict(command=command, digest=card["digest"], **origin, **history))
+    told = dict(command=command, version=slowddim.__version__, test_loss=_test_loss(history))
+    total = None if before is None else before + seen
+    card = dict(name=folder.name, **advice, **origin, images_seen=total, **told, **facts)
+    try:
+        card = save_pretrained(network, table, folder, card)
+        write_json(log, dict(command=command, digest=card["digest"], **origin, images_seen=seen, **history))
+    except KeyboardInterrupt as stop:
+        tell(stop, f"{checkpoint} holds the whole run")
+        raise
     checkpoint.unlink(missing_ok=True)
     took = f"{history['steps']} steps in {history['seconds']/60:.1f} min"
     return f"trained {took} -> {folder} ({card['bytes']/1e6:.1f} MB); next: slowddim sample --model {folder}"
@@ -375,23 +463,19 @@ def run_fid(images:str, # an .npz with arr_0 uint8 (N, 28, 28, 1), or a folder o
             /, classifier:str|None=None, # as `fp` in `slowddim.fid.ImageEval.fashion_mnist`
             batch_size:int=512, # as `bs` in `slowddim.fid.ImageEval.fashion_mnist`
             out:str|None=None, # JSON file for the scores
-            device:str|None=None, # cpu or nothing: scores are computed there
-            skip_broken:bool=False, # as in `slowddim.data.load_folder`
+            device:str|None=None, # makes no difference: scores are computed on the CPU
             quiet:bool=False # as in `slowddim.commands.run_reconstruct`
            )->str: # what to tell the user
     "Score images against real Fashion-MNIST."
-    from slowddim.commands import check_out
     from slowddim.data import load_images
     from slowddim.fid import ImageEval
     from slowddim.files import write_json
-    if device is not None and str(device) != "cpu": raise ValueError(f"--device must be cpu for fid, got {device!r}")
-    if out is not None: check_out(out)
-    x, tic = load_images(images, channels=1, skip_broken=skip_broken), time.perf_counter()
+    x, tic = load_images(images, channels=1), time.perf_counter()
     scorer = ImageEval.fashion_mnist(classifier, batch_size)
     features = scorer.features(x, progress=not quiet)
     scores = [scorer.fid(features), scorer.kid(features), *scorer.precision_recall(features)]
     took = time.perf_counter() - tic
-    if out is not None:
+    if out:
         write_json(out, dict(pictures=str(images), seconds=round(took, 2), scores=[s.facts() for s in scores]))
     return "\n".join([*map(repr, scores), f"{len(x):,} images in {took:.1f} s"])
 
@@ -414,32 +498,87 @@ def _make_parser(command:str|None=None, # give options to this command only, whi
     return parser
 
 # %% ../nbs/api/7_app/05_cli.ipynb #2db48bd7
+def _given(parser, argv): # names of the options that stand on a command line; the parser is of no use afterwards
+    commands = next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction)).choices
+    for p in (parser, *commands.values()):
+        for action in p._actions: action.default = argparse.SUPPRESS
+    return set(vars(parser.parse_args(argv)))
+
 def parse_args(argv:list[str] # e.g. `["train", "--preset", "mnist"]`
               )->argparse.Namespace: # `args.run(args)` runs the command
     "Read a command line; a preset changes what the other options are if nobody gives them."
     command = argv[0] if argv else ""
-    args = _make_parser(command).parse_args(argv)
+    parser = _make_parser(command)
+    args = parser.parse_args(argv)
     if getattr(args, "preset", None) is not None:
         args = _make_parser(command, **_preset(args.preset)).parse_args(argv)
-    args.argv = argv[1:]
+    args.argv, args.given = argv[1:], _given(parser, argv)
     return args
 
 # %% ../nbs/api/7_app/05_cli.ipynb #afa8920d
-def _goes_on(argv): # does the same command resume what was cut off?
-    return argv[0] in ("train", "table") or (argv[0] == "sample" and any(word.endswith(".npz") for word in argv))
+class _Terminated(KeyboardInterrupt):
+    "SIGTERM, as an exception."
+
+def _terminate(number, frame): raise _Terminated
+
+@contextmanager
+def _as_exception(): # SIGTERM, where nobody else takes care of it
+    main_thread = threading.current_thread() is threading.main_thread() # only there can a handler be set
+    nobody = main_thread and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    if nobody: signal.signal(signal.SIGTERM, _terminate)
+    try: yield
+    finally:
+        if nobody: signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+def _silence(): # stdout: nobody reads it any more, or its disk is full
+    try: os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (OSError, ValueError, AttributeError): pass
+
+def _print(text): # for a reader who may have gone
+    try: print(text, flush=True)
+    except BrokenPipeError: _silence()
+    except OSError:
+        _silence()
+        raise
+
+def _out_of_memory(error): # in words of Python, of a GPU or of the CPU
+    if isinstance(error, MemoryError): return True
+    words = ("out of memory", "DefaultCPUAllocator", "not enough memory", "ALLOC_FAILED")
+    return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+
+_FORESEEN = (ValueError, TypeError, ImportError, FloatingPointError, OSError)
+
+def _explain(error, command): # in one line
+    said = " ".join(str(error).split())
+    if _out_of_memory(error):
+        option = dict(train="--bs", sample="--batch-size", fid="--batch-size").get(command, "--n")
+        return f"the memory does not suffice, try a smaller {option} ({said[:120] or 'MemoryError'})"
+    if isinstance(error, _FORESEEN) and said: return said
+    return f"{type(error).__name__}: {said} (SLOWDDIM_TRACEBACK=1 shows where)"
+
+def _complain(text):
+    try: print(text, file=sys.stderr, flush=True)
+    except OSError: pass # there is nobody to tell
 
 def main(argv:list[str]|None=None # None: the process's own arguments
-        )->int: # exit code: 0, 2 for bad input, 130 after Ctrl-C
+        )->int: # exit code: 0, 2 for bad input, 130 after Ctrl-C, 143 after `kill`
     "Entry point of the `slowddim` command."
     argv = sys.argv[1:] if argv is None else list(argv)
+    command = argv[0] if argv else ""
     try:
-        args = parse_args(argv)
-        print(args.run(args))
-    except (ValueError, TypeError, ImportError, FloatingPointError, OSError) as e:
-        print(f"slowddim {argv[0]}: {e}", file=sys.stderr)
+        with _as_exception():
+            args = parse_args(argv)
+            _print(args.run(args))
+    except SystemExit: # argparse has printed
+        try: sys.stdout.flush()
+        except (OSError, AttributeError): _silence()
+        raise
+    except KeyboardInterrupt as stop:
+        kept = [*getattr(stop, "__notes__", []), "the same command goes on from here"]
+        _complain("; ".join([f"\nslowddim {command}: stopped", *(kept if len(kept) > 1 else [])]))
+        return 143 if isinstance(stop, _Terminated) else 130
+    except Exception as e:
+        if os.environ.get("SLOWDDIM_TRACEBACK", "0") not in ("", "0"): sys.excepthook(*sys.exc_info())
+        _complain(f"slowddim {command}: {_explain(e, command)}")
         return 2
-    except KeyboardInterrupt:
-        hint = "; the same command goes on from here" if _goes_on(argv) else ""
-        print(f"\nslowddim {argv[0]}: stopped{hint}", file=sys.stderr)
-        return 130
     return 0

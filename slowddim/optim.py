@@ -52,6 +52,9 @@ class Muon(torch.optim.Optimizer):
                  matrix_lr:float=3., # learning rate of matrices, over `lr`
                  momentum:float=0.95 # of matrices
                 ):
+        betas = tuple(betas)
+        if len(betas) != 2: raise ValueError(f"betas must be two numbers, got {betas}")
+        check_number("weight_decay", weight_decay, 0)
         for name, decay in (("momentum", momentum), ("betas", betas[0]), ("betas", betas[1])):
             if check_number(name, decay, 0, 1) == 1: raise ValueError(f"{name} must be below 1, got {decay}")
         check_number("matrix_lr", matrix_lr, 0)

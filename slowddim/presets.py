@@ -16,12 +16,11 @@ import inspect
 import math
 from typing import NamedTuple
 
-import torch
-
 from .continuous import fit_angle
 from .core import Registry, as_pair, check_choice, check_int
-from .data import DATA, ImageSet, load_data
+from .data import DATA, ImageSet, load_data, select_classes
 from .noising import NoisePredictor
+from .run import seeded_draws
 from .schedule import SCHEDULES, tabulated_schedules
 from .unet import UNet, fashion_unet
 
@@ -39,6 +38,30 @@ def _padded_size(height, width): # -> size of the network's images, and what to 
     crop = None if size == [height, width] else [height, width]
     if height == width: return size[0], crop and height
     return size, crop
+
+# %% ../nbs/api/5_training/04_presets.ipynb #3d9dc71b
+_OF_SMALL = ("widths", "n_blocks", "patch_size", "attention", "upsampling", "dropout", "norm", "n_transformer")
+
+def unused_options(net:str, # as all of these in `build_model`
+                   schedule:str,
+                   continuous:bool
+                  )->dict[str, str]: # name of an option that would not be used -> why
+    "Say which options of `build_model` have no effect beside these."
+    build = SCHEDULES[check_choice("schedule", schedule, tabulated_schedules())]
+    unused = {}
+    if check_choice("net", net, ("small", "source")) == "source":
+        unused |= dict.fromkeys(_OF_SMALL, "is for the net 'small', the net 'source' has its own")
+    if continuous: unused["beta_max"] = "is not for continuous time, which has its own schedule"
+    elif "beta_max" not in inspect.signature(build).parameters:
+        unused["beta_max"] = f"is for linear schedules, {schedule!r} has none"
+    return unused
+
+# %% ../nbs/api/5_training/04_presets.ipynb #4af07ab6
+def _check_used(given, net, schedule, continuous): # refuse what differs from its default and would not be used
+    usual = inspect.signature(build_model).parameters
+    for name, why in unused_options(net, schedule, continuous).items():
+        value = tuple(given[name]) if isinstance(given[name], list) else given[name]
+        if value != usual[name].default: raise ValueError(f"{name}={value!r} {why}")
 
 def build_model(data:ImageSet, # the images it is for
                 *, net:str="small", # "small": our `UNet`, "source": the course notebook's
@@ -58,22 +81,30 @@ def build_model(data:ImageSet, # the images it is for
                 continuous:bool=False, # Keras' continuous time; has its own schedule
                 seed:int=0 # of the weights
                )->tuple: # (model, schedule)
-    "Build an untrained noise predictor and its schedule."
-    build = SCHEDULES[check_choice("schedule", schedule, tabulated_schedules())]
+    "Build an untrained noise predictor and its schedule; what has no effect is refused."
+    _check_used(locals(), net, schedule, continuous)
+    check_int("n_steps", n_steps, 1, 1_000_000)
+    check_int("seed", seed, 0, 2**63 - 1)
+    if continuous and prediction != "eps":
+        raise ValueError(f"continuous time predicts eps, got prediction={prediction!r}")
+    if continuous and schedule != "linear":
+        raise ValueError(f"continuous time has its own schedule, got schedule={schedule!r}")
+    build = SCHEDULES[schedule]
     channels, height, width = data.images.shape[1:]
     size, crop = _padded_size(height, width)
-    torch.manual_seed(seed)
     has_beta = "beta_max" in inspect.signature(build).parameters
     table = build(n_steps, beta_max=beta_max) if has_beta else build(n_steps)
-    if check_choice("net", net, ("small", "source")) == "source": model = fashion_unet(channels, size, crop)
+    if net == "source":
+        with seeded_draws(seed): model = fashion_unet(channels, size, crop)
     else:
+        widths = tuple(widths)
         flags = None if attention is None else tuple(_levels_that_attend(attention, len(widths)))
         names = None if unconditional or continuous or len(data.classes) < 2 else list(data.classes)
-        model = UNet(size, channels, tuple(widths), n_blocks, flags, patch_size, crop, dropout, upsampling, prediction,
-                     table.spec if prediction != "eps" else None, norm, n_transformer, names and len(names), names)
+        spec, n_labels = None if prediction == "eps" else table.spec, None if names is None else len(names)
+        with seeded_draws(seed):
+            model = UNet(size, channels, widths, n_blocks, flags, patch_size, crop, dropout, upsampling, prediction,
+                         spec, norm, n_transformer, n_labels, names)
     if continuous:
-        if prediction != "eps": raise ValueError(f"continuous time predicts eps, got prediction={prediction!r}")
-        if schedule != "linear": raise ValueError(f"continuous time has its own schedule, got schedule={schedule!r}")
         batches = (data.batch(slice(i, i + 1000), as_pair(size)) for i in range(0, len(data), 1000))
         model = fit_angle(model, batches, n_steps=n_steps)
         table = model.schedule
@@ -127,7 +158,7 @@ def _open_images(data, preset, classes=None, size=None): # a size is for folders
     return load_data(data, classes=classes)
 
 def open_preset(name:str|Preset, # one of `PRESETS`, or one of your own
-                data:str|ImageSet|None=None, # a name, a folder or an `ImageSet` instead of the preset's
+                data:str|ImageSet|None=None, # a name or a folder instead of the preset's, or an `ImageSet` as it is
                 seed:int=0, # of the weights
                 **changes # any option of the preset or of `build_model`
                )->tuple: # (model, schedule, data, how): `train(model, ddpm=schedule, data=data, **how)`
@@ -135,9 +166,12 @@ def open_preset(name:str|Preset, # one of `PRESETS`, or one of your own
     preset = PRESETS.pick(name)
     how = preset.training | {k: changes.pop(k) for k in _TRAINING if k in changes}
     if "epochs" in how: how["n_epochs"] = how.pop("epochs")
-    images = preset.images | {k: changes.pop(k) for k in ("classes", "size") if k in changes}
+    asked = {k: changes.pop(k) for k in ("classes", "size") if k in changes}
     data = preset.data if data is None else data
     if data is None: raise ValueError(f"the preset {name!r} needs data: a folder of images")
-    if not isinstance(data, ImageSet): data = _open_images(data, preset, **images)
+    if not isinstance(data, ImageSet): data = _open_images(data, preset, **preset.images | asked)
+    else:
+        if asked.get("size") is not None: raise ValueError(f"size={asked['size']} is for folders, got an ImageSet")
+        data = select_classes(data, asked.get("classes"))
     model, schedule = build_model(data, seed=seed, **preset.network | changes)
     return model, schedule, data, how

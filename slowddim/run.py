@@ -12,8 +12,19 @@ Docs: https://slowddim.github.io/slowddim/api/5_training/run.html.md"""
 __all__ = ['LR_SCHEDULES', 'step_index', 'one_cycle', 'learning_rate', 'Training']
 
 # %% ../nbs/api/5_training/01_run.ipynb #eb5cc8d0
+import hashlib
+import json
 import math
+import os
+import re
+import signal
+import tempfile
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -30,7 +41,16 @@ def step_index(seed:int, # of the run
               )->Tensor: # (bs,) or fewer in the last batch of an epoch
     "Image numbers of one step: every epoch is a fresh permutation of all images."
     epoch, k = divmod(step, -(-n_images//bs))
-    return torch.randperm(n_images, generator=seeded_generator(seed, 0, epoch))[k*bs:(k + 1)*bs]
+    return torch.randperm(n_images, generator=seeded_generator(seed, 0, epoch), device="cpu")[k*bs:(k + 1)*bs]
+
+# %% ../nbs/api/5_training/01_run.ipynb #4828bade
+def images_after(step:int, # optimiser steps taken
+                 n_images:int, # size of the data set
+                 bs:int # batch size, all processes together
+                )->int: # images seen, each as often as it was
+    "Count the images of the first steps; the last batch of an epoch is smaller where `bs` does not divide the set."
+    epochs, k = divmod(step, -(-n_images//bs))
+    return epochs*n_images + min(k*bs, n_images)
 
 # %% ../nbs/api/5_training/01_run.ipynb #0edd568d
 LR_SCHEDULES = ("one_cycle", "constant")
@@ -51,6 +71,116 @@ def learning_rate(progress:float, # share of the run that is done, in [0, 1]
     if check_choice("lr_schedule", kind, LR_SCHEDULES) == "constant": return one_cycle(min(progress, 0.05), lr)
     return one_cycle(progress, lr)
 
+# %% ../nbs/api/5_training/01_run.ipynb #1859a45d
+_taking_turns = threading.RLock() # all threads draw from one stream
+
+def _streams(device): # the generators that layers draw from
+    if device.type == "cpu": return [torch.default_generator]
+    if device.type == "mps": return [torch.default_generator, torch.mps._get_default_mps_generator()]
+    there = getattr(torch, device.type)
+    number = there.current_device() if device.index is None else device.index
+    return [torch.default_generator, there.default_generators[number]]
+
+@contextmanager
+def seeded_draws(seed:int, # of what is drawn inside
+                 device:torch.device=torch.device("cpu") # where else than on the CPU may be drawn
+                )->Iterator[None]:
+    "Let torch's global stream follow from a seed for a while; afterwards it is as it was."
+    with _taking_turns:
+        streams = _streams(device)
+        before = [stream.get_state() for stream in streams]
+        try:
+            for stream in streams: stream.manual_seed(seed)
+            yield
+        finally:
+            for stream, state in zip(streams, before): stream.set_state(state)
+
+# %% ../nbs/api/5_training/01_run.ipynb #e24bc75b
+@contextmanager
+def evaluating(model:object # a network, or any other callable
+              )->Iterator[None]:
+    "Put a network into evaluation mode for a while."
+    parts = list(model.modules()) if isinstance(model, nn.Module) else []
+    modes = [part.training for part in parts]
+    try:
+        for part in parts: part.training = False
+        yield
+    finally:
+        for part, mode in zip(parts, modes): part.training = mode
+
+@contextmanager
+def borrowed(model:nn.Module # its weights may change
+            )->Iterator[None]:
+    "Prepare a network for training; afterwards its modes, gradients and memory layout are as they were."
+    parts, weights = list(model.modules()), list(model.parameters())
+    modes, grads, strides = [m.training for m in parts], [p.grad for p in weights], [p.stride() for p in weights]
+    try:
+        model.train()
+        for p in weights:
+            p.grad = None
+            if p.ndim == 4: p.data = p.data.contiguous(memory_format=torch.channels_last)
+        yield
+    finally:
+        for p, grad, stride in zip(weights, grads, strides):
+            p.grad = grad
+            if p.stride() != stride: p.data = torch.empty_like(p).as_strided(p.shape, stride).copy_(p.data)
+        for part, mode in zip(parts, modes): part.training = mode
+
+def own_arithmetic(device:torch.device # where the network is
+                  ): # a context manager
+    "Compute as a run says it does, whatever `autocast`, `no_grad` or `inference_mode` it was called in."
+    @contextmanager
+    def alone():
+        with torch.inference_mode(False), torch.enable_grad(), torch.autocast(device.type, enabled=False): yield
+    return alone()
+
+# %% ../nbs/api/5_training/01_run.ipynb #17fd6624
+def _is_plain(value): # does JSON hold it as it is?
+    if isinstance(value, (list, tuple)): return all(map(_is_plain, value))
+    return value is None or isinstance(value, (bool, int, float, str))
+
+def _plain_parts(facts): # of an object's attributes
+    return {k: v for k, v in facts.items() if k[:1] != "_" and k != "training" and _is_plain(v)}
+
+def _module_facts(part, everything): # a line; numbers and words that a class of one's own keeps count as well
+    line = f"{type(part).__qualname__}({part.extra_repr()})"
+    if not everything or type(part).__module__.startswith("torch."): return line
+    own = _plain_parts(vars(part))
+    return f"{line} {own}" if own else line
+
+def network_facts(model:nn.Module # any network
+                 )->dict: # its configuration, and a line for each part
+    "Describe how a network is built, whether it has a configuration or not."
+    told = {}
+    for name, part in model.named_modules():
+        for kind in ("config", "settings"):
+            facts = getattr(part, kind, None)
+            if isinstance(facts, dict): told |= {f"{name}.{k}".strip("."): v for k, v in facts.items() if k[:1] != "_"}
+    parts = {name: _module_facts(part, not told) for name, part in model.named_modules()}
+    return dict(config=told, parts=parts, frozen=[k for k, p in model.named_parameters() if not p.requires_grad])
+
+def optimizer_facts(opt:torch.optim.Optimizer # any optimiser
+                   )->dict: # its class, and the settings of each group of parameters but `lr`
+    "Describe all settings of an optimiser."
+    groups = [{k: v for k, v in group.items() if k not in ("params", "lr", "initial_lr", "param_names")}
+              for group in opt.param_groups]
+    kind = f"{type(opt).__module__}.{type(opt).__qualname__}"
+    return dict(kind=kind, **groups[0]) if len(groups) == 1 else dict(kind=kind, groups=groups)
+
+def function_facts(f:Callable # a function, a `partial` of one, or an object that can be called
+                  )->str: # its name, its arguments, and for functions outside this library a digest of what it does
+    "Describe a function so that another one of the same name is told apart."
+    if isinstance(f, partial):
+        words = [*map(str, f.args), *(f"{k}={v}" for k, v in sorted(f.keywords.items()))]
+        return f"{function_facts(f.func)}({', '.join(words)})"
+    name, code = getattr(f, "__qualname__", type(f).__qualname__), getattr(f, "__code__", None)
+    if code is None: return f"{name} {_plain_parts(getattr(f, '__dict__', {}))}"
+    if str(f.__module__).startswith("slowddim."): return f.__name__
+    values = [cell.cell_contents for cell in f.__closure__ or ()]
+    told = [code.co_code.hex(), list(filter(_is_plain, code.co_consts)), code.co_names, f.__defaults__,
+            list(filter(_is_plain, values))]
+    return f"{name} {hashlib.sha256(repr(told).encode()).hexdigest()[:8]}"
+
 # %% ../nbs/api/5_training/01_run.ipynb #1d08bb41
 def _load_optimizer(opt, tensors): # named "<parameter number>.<quantity>"; keeps each parameter's memory layout
     params, state = [p for group in opt.param_groups for p in group["params"]], {}
@@ -61,6 +191,25 @@ def _load_optimizer(opt, tensors): # named "<parameter number>.<quantity>"; keep
     opt.load_state_dict(dict(opt.state_dict(), state=state))
 
 # %% ../nbs/api/5_training/01_run.ipynb #b3e69a36
+def _flat(facts, prefix=""): # {"a": {"b": 1}} -> {"a.b": "1"}, values as JSON without addresses in memory
+    found = {}
+    for k, v in facts.items():
+        if isinstance(v, dict) and v: found |= _flat(v, f"{prefix}{k}.")
+        else: found[f"{prefix}{k}"] = re.sub(" at 0x[0-9a-f]+", "", json.dumps(v, default=str, sort_keys=True))
+    return found
+
+def _difference(path, there, here, complete): # of two descriptions; None: there is none
+    old, new = _flat(there), _flat(here)
+    known = [k for k in {**new, **(old if complete else {})} if k in old or complete]
+    differ = [f"{k}: {old.get(k, 'nothing')} there, {new.get(k, 'nothing')} here" for k in known
+              if old.get(k) != new.get(k)]
+    if not differ: return None
+    more = f"; and {len(differ) - 6} more" if len(differ) > 6 else ""
+    return (f"{path} belongs to another run ({'; '.join(differ[:6])}{more}): use its settings, another file, "
+            f"or resume=False")
+
+_FORMAT = 2 # of a checkpoint; 1 did not describe the network, the data and the optimiser
+
 @dataclass
 class Training:
     "The moving parts of a run."
@@ -72,30 +221,121 @@ class Training:
     seconds: float = 0. # time spent, over all resumed parts
     log: dict = field(default_factory=lambda: dict(losses=[], test_losses=[])) # [[images seen, loss], ...]
     pending: list = field(default_factory=list) # losses not yet averaged into the log
+    identity: dict = field(default_factory=dict) # what else must agree, too long for a log, see `network_facts`
+    kept: int|None = None # the step that its file holds; None: there is no file of this run yet
 
     def save(self,
              path:str|Path # file to write
             )->Path: # one safetensors file, written atomically
         "Write everything needed to go on."
-        tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
-        for i, a in enumerate(self.averages): tensors |= {f"average{i}.{k}": v for k, v in a.state_dict().items()}
+        tensors = self._weights()
         for i, s in self.opt.state_dict()["state"].items():
             tensors |= {f"opt.{i}.{k}": torch.as_tensor(v) for k, v in s.items() if v is not None}
-        kept = ("settings", "step", "seconds", "log", "pending")
-        return save_tensors(path, tensors, {k: getattr(self, k) for k in kept})
+        names = ("settings", "identity", "step", "seconds", "log", "pending")
+        facts = json.loads(json.dumps({k: getattr(self, k) for k in names}, default=str))
+        path = save_tensors(path, tensors, dict(facts, format=_FORMAT, groups=self._groups()))
+        self.kept = facts["step"]
+        return path
 
     def load(self,
              path:str|Path # a file written by `save` with the same settings
             )->None:
-        "Go on where a file stopped; a `ValueError` names the settings that differ."
+        "Go on where a file stopped; a `ValueError` names the settings that differ, with both values."
         tensors, facts = load_tensors(path)
-        old = facts.get("settings", {})
-        differ = [f"{k}: {old.get(k)!r} there, {v!r} here" for k, v in self.settings.items() if old.get(k) != v]
-        if differ:
-            raise ValueError(f"{path} belongs to another run ({'; '.join(differ)}): use its settings, another file, "
-                             f"or resume=False")
+        self._check(Path(path), tensors, facts)
         def part(prefix): return {k[len(prefix):]: v for k, v in tensors.items() if k.startswith(prefix)}
         self.model.load_state_dict(part("model."))
         for i, average in enumerate(self.averages): average.load_state_dict(part(f"average{i}."))
         _load_optimizer(self.opt, part("opt."))
+        for group, old in zip(self.opt.param_groups, facts.get("groups", [])): group.update(old)
         for k in ("step", "seconds", "log", "pending"): setattr(self, k, facts[k])
+        self.kept = self.step
+
+    def _weights(self): # of the network and its averages, by their names in the file
+        tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
+        for i, a in enumerate(self.averages): tensors |= {f"average{i}.{k}": v for k, v in a.state_dict().items()}
+        return tensors
+
+    def _groups(self): # numbers that some optimisers move along with the weights
+        return [{k: v for k, v in group.items() if type(v) in (int, float) and k not in ("lr", "initial_lr")}
+                for group in self.opt.param_groups]
+
+    def _check(self, path, tensors, facts): # is it a file of this run, and whole?
+        if not {"settings", "step", "seconds", "log", "pending"} <= facts.keys():
+            raise ValueError(f"{path} is not the checkpoint of a training: use another file")
+        complete = facts.get("format", 1) == _FORMAT
+        if facts.get("format", 1) > _FORMAT: raise ValueError(f"{path} was written by a later version of slowddim")
+        there = dict(facts["settings"], **facts.get("identity", {}))
+        here = dict(self.settings, **self.identity)
+        if fault := _difference(path, there, here, complete): raise ValueError(fault)
+        mine = {k: tuple(v.shape) for k, v in self._weights().items()}
+        found = {k: tuple(v.shape) for k, v in tensors.items() if not k.startswith("opt.")}
+        if wrong := [k for k in {**mine, **found} if mine.get(k) != found.get(k)]:
+            raise ValueError(f"{path} belongs to another network: {wrong[0]} is {found.get(wrong[0])} there, "
+                             f"{mine.get(wrong[0])} here")
+        unknown = [] if complete else sorted(here.keys() - there.keys())
+        if unknown:
+            warnings.warn(f"{path} was written by an earlier version and does not tell {', '.join(unknown)}: going on, "
+                          f"as if they agreed", stacklevel=4)
+
+# %% ../nbs/api/5_training/01_run.ipynb #88de4398
+def check_writable(name:str, # argument name, for the message
+                   path:str|Path # a file that will be written, its folder too if need be
+                  )->Path: # the path
+    "Refuse a file that could not be written, and write nothing: an `OSError` or a `ValueError` says why."
+    path = Path(path)
+    if not path.name or "\0" in str(path): raise ValueError(f"{name} must name a file, got {str(path)!r}")
+    longest = max(path.parts, key=lambda part: len(os.fsencode(part)))
+    if len(os.fsencode(longest)) > 200: raise ValueError(f"{name} has a name of more than 200 bytes: {longest[:30]}...")
+    if path.is_dir(): raise IsADirectoryError(f"{name} must be a file, {path} is a folder")
+    folder = path.parent
+    while not os.path.lexists(folder) and folder != folder.parent: folder = folder.parent
+    if not folder.is_dir(): raise NotADirectoryError(f"{name}: {folder} is not a folder, so {path} cannot be written")
+    try:
+        with tempfile.TemporaryFile(dir=folder): pass
+    except OSError as e: raise OSError(f"{name}: {path} cannot be written ({folder}: {e.strerror})") from e
+    return path
+
+# %% ../nbs/api/5_training/01_run.ipynb #5e24a292
+class StopSignals:
+    "Notes SIGINT and SIGTERM inside a `with` block, until `deliver`; the same signal twice takes effect at once."
+    def __init__(self,
+                 active:bool=True # False: leave signals alone
+                ):
+        self.pending, self.active, self._before = 0, active, {}
+
+    def __enter__(self):
+        if self.active and threading.current_thread() is threading.main_thread(): self._listen()
+        return self
+
+    def __exit__(self, *error):
+        self._restore()
+        if self.pending: self.deliver()
+
+    def deliver(self, number=None): # let the signal take effect; None: the one that was noted
+        listening = self._restore()
+        number, self.pending = number or self.pending, 0
+        signal.raise_signal(number)
+        if listening: self._listen() # a handler of the caller's has returned
+
+    def _listen(self):
+        for number in (signal.SIGINT, signal.SIGTERM):
+            before = signal.getsignal(number)
+            if before in (None, signal.SIG_IGN): continue # not Python's, or ignored on purpose
+            self._before[number] = before
+            signal.signal(number, self._note)
+
+    def _restore(self): # were there handlers of ours?
+        listening = bool(self._before)
+        while self._before: signal.signal(*self._before.popitem())
+        return listening
+
+    def _note(self, number, frame):
+        if self.pending == number: self.deliver()
+        else: self.pending = number
+
+def tell(stop:BaseException, # on its way
+         text:str # what is left, and where
+        )->None:
+    "Add a note to an exception, as `add_note` does from Python 3.11 on."
+    stop.__notes__ = [*getattr(stop, "__notes__", []), text]

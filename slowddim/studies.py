@@ -13,7 +13,6 @@ __all__ = []
 # %% ../nbs/api/7_app/04_studies.ipynb #0c62a253
 import argparse
 import shlex
-from pathlib import Path
 
 # %% ../nbs/api/7_app/04_studies.ipynb #33307af0
 def _studies(): # the registry with all studies in it
@@ -58,18 +57,30 @@ def _commands(kind): # of the committed files, or of small ones in results/quick
                 for name, study in studies if study.quick is not None]
     return [f"slowddim table {name} {run}".strip() for name, study in studies for run in study.runs]
 
+def _rows_in(file, settings): # how many rows with these settings a file has
+    from slowddim.files import read_json
+    rows = read_json(file)["rows"] if file.is_file() else []
+    def usual(row): return dict(dict(arithmetic="fp32"), **row)
+    return sum(any(usual(wanted).items() <= usual(row).items() for row in rows) for wanted in settings)
+
 def run_table(args:argparse.Namespace # parsed by the `slowddim` command
              )->str: # what to tell the user
     "Fill the table of a study and write it as JSON."
-    if args.commands is not None: return "\n".join(_commands(args.commands))
+    if args.commands is not None:
+        if args.line: raise ValueError(f"--commands goes alone, got {shlex.join(args.line)!r} too")
+        return "\n".join(_commands(args.commands))
+    from slowddim.run import check_writable, tell
     if not args.line: raise ValueError(f"which study? One of {', '.join(_studies())}")
     study = _studies().pick(args.line[0])
     own = _parser(study, vars(args).get("device"), vars(args).get("quiet", False)).parse_args(args.line[1:])
     options = {name: getattr(own, name) for name in study.options() if name in own}
     model, arithmetic = (own.model, own.precision) if study.model else ("fashion_mnist", "fp32")
+    file = check_writable("--out", study.path(model) if own.out is None else own.out)
     setup = study.open(model, device=own.device, arithmetic=arithmetic, progress=not own.quiet)
-    file = Path(own.out or study.path(model))
-    rows = study.fill(setup, file, command=shlex.join(["slowddim", "table", *args.line]), **options)
+    try: rows = study.fill(setup, file, command=shlex.join(["slowddim", "table", *args.line]), **options)
+    except KeyboardInterrupt as stop:
+        if kept := _rows_in(file, study.plan(setup, **options)): tell(stop, f"{file} holds {kept} of these rows")
+        raise
     return f"{study.table(rows)}\n{len(rows)} rows -> {file}"
 
 # %% ../nbs/api/7_app/04_studies.ipynb #b32ad63e

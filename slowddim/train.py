@@ -14,6 +14,7 @@ __all__ = ['eps_loss', 'noise_loss', 'train_step', 'loss_on', 'Recipe', 'train']
 
 # %% ../nbs/api/5_training/03_train.ipynb #20aa8fa4
 import copy
+import hashlib
 import math
 import os
 import secrets
@@ -24,9 +25,9 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
+import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from .core import autocast, check_choice, check_int, check_number, mix_seed, model_device
 from .core import model_output, model_shape, pick_precision, progress_bar, seeded_generator
@@ -35,7 +36,9 @@ from .ddpm import DDPM
 from .files import load_tensors, machine_facts
 from .guidance import label_info
 from .noising import add_noise
-from .run import LR_SCHEDULES, Training, learning_rate, step_index
+from .run import LR_SCHEDULES, StopSignals, Training, borrowed, check_writable, evaluating, function_facts
+from .run import images_after, learning_rate, network_facts, optimizer_facts, own_arithmetic, seeded_draws
+from .run import step_index, tell
 from .schedule import NoiseSchedule, as_schedule
 
 # %% ../nbs/api/5_training/03_train.ipynb #d8729ba5
@@ -60,7 +63,7 @@ def eps_loss(model:Callable, # `model(x, t)` predicting noise
     "Weighted mean squared error of the predicted noise, per pixel (DDPM eq. 14)."
     x_t = add_noise(x_0, eps, t, schedule)
     errors = (model_output(model(x_t, t), x_t).float() - eps).square().flatten(1).mean(1)
-    if weighting != "eps": errors = errors*_loss_weights(schedule, weighting).to(errors)[t]
+    if weighting != "eps": errors = errors*_loss_weights(schedule, weighting).to(errors.dtype).to(errors.device)[t]
     return errors.mean()
 
 # %% ../nbs/api/5_training/03_train.ipynb #3f27d6ad
@@ -70,13 +73,24 @@ def _ema_decay(step:int, # optimiser steps so far
     "Decay of the weight average, with warm-up."
     return min(decay, (1 + step)/(10 + step))
 
+_HALVES = (torch.bfloat16, torch.float16)
+
+def _start_average(model:nn.Module # any dtype
+                  )->nn.Module: # a copy, frozen, in float32 where the model is in half precision
+    "Begin an average with the weights as they are."
+    average = copy.deepcopy(model).requires_grad_(False).eval()
+    for p in average.parameters():
+        if p.dtype in _HALVES: p.data = p.data.float()
+    return average
+
 @torch.no_grad()
 def _update_ema_(average:nn.Module, # changed in place
                  model:nn.Module, # the weights to move towards
                  decay:float # share of the old average that is kept
                 )->None:
     "Move the average towards the model: average <- decay average + (1 - decay) model."
-    torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - decay)
+    weights = [p.to(a.dtype) for a, p in zip(average.parameters(), model.parameters())]
+    torch._foreach_lerp_(list(average.parameters()), weights, 1 - decay)
     for a, b in zip(average.buffers(), model.buffers()): a.copy_(b)
 
 # %% ../nbs/api/5_training/03_train.ipynb #18d93e24
@@ -86,9 +100,10 @@ def noise_and_shares(seed:int, # of the run
                     )->tuple[Tensor, Tensor]: # eps (B, C, H, W), u (B,) in [0, 1)
     "Noise and times of one step; times are shares of the whole, spread evenly and shuffled over the batch."
     g = seeded_generator(seed, 1, step)
-    u = (torch.arange(shape[0]) + torch.rand(1, generator=g))/shape[0]
-    u = u[torch.randperm(shape[0], generator=g)]
-    return torch.randn(shape, generator=g), u
+    own = dict(generator=g, device="cpu", dtype=torch.float32) # whatever the process has as its defaults
+    u = (torch.arange(shape[0], device="cpu") + torch.rand(1, **own))/shape[0]
+    u = u[torch.randperm(shape[0], generator=g, device="cpu")]
+    return torch.randn(shape, **own), u
 
 def as_steps(u:Tensor, # (B,) in [0, 1]
              n_steps:int # T
@@ -97,7 +112,8 @@ def as_steps(u:Tensor, # (B,) in [0, 1]
     return (u*n_steps).long().clamp_(max=n_steps - 1)
 
 # %% ../nbs/api/5_training/03_train.ipynb #bce5efe1
-def _check_lognormal(*levels):
+def _check_lognormal(levels):
+    if not isinstance(levels, (tuple, list)): raise TypeError(f"lognormal takes two numbers, got {levels!r}")
     if len(levels) != 2: raise ValueError(f"lognormal takes a mean and a deviation of log sigma, got {levels}")
     mean, std = levels
     return check_number("mean of log sigma", mean, -10, 10), check_number("deviation of log sigma", std, 0.01, 10)
@@ -108,10 +124,11 @@ def _lognormal_steps(u:Tensor, # (B,) in [0, 1]
                      std:float=1.4 # its standard deviation, in [0.01, 10]
                     )->Tensor: # (B,) int64 in [0, T-1]
     "Turn shares of time into steps whose noise levels are log-normal (EDM, Karras et al., 2022, table 1)."
-    log_sigma, (mean, std) = as_schedule(schedule).sigma.log(), _check_lognormal(mean, std)
+    log_sigma, (mean, std) = as_schedule(schedule).sigma.log(), _check_lognormal((mean, std))
     share = torch.special.ndtr((log_sigma - mean)/std)
     share = (share - share[0])/(share[-1] - share[0]) # of the noise levels between the schedule's ends
-    return torch.searchsorted(share, u.double().cpu()).clamp_(max=len(share) - 1).to(u.device)
+    # on the CPU first: some devices have no float64
+    return torch.searchsorted(share, u.cpu().double()).clamp_(max=len(share) - 1).to(u.device)
 
 # %% ../nbs/api/5_training/03_train.ipynb #f870f49d
 def _hide_labels(labels:Tensor, # (B,) int64 in [0, K-1]
@@ -120,7 +137,8 @@ def _hide_labels(labels:Tensor, # (B,) int64 in [0, K-1]
                  generator:torch.Generator # on the CPU
                 )->Tensor: # (B,) int64 in [0, K]
     "Replace a random share of the labels by the null label (Ho and Salimans, 2022, algorithm 1)."
-    return torch.where(torch.rand(len(labels), generator=generator) < share, null_class, labels)
+    hidden = torch.rand(len(labels), generator=generator, device="cpu", dtype=torch.float32) < share
+    return torch.where(hidden, null_class, labels)
 
 # %% ../nbs/api/5_training/03_train.ipynb #be1ce8bc
 def noise_loss(model:Callable, # `model(x, t)` predicting noise
@@ -138,15 +156,15 @@ def noise_loss(model:Callable, # `model(x, t)` predicting noise
 # %% ../nbs/api/5_training/03_train.ipynb #fb098447
 def _told(run, data, index): # labels (B,) of these images, some hidden; all 0 for a network that knows none
     share, info = run.settings["label_dropout"], label_info(run.model)
-    if share is None: return torch.zeros(len(index), dtype=torch.int64)
+    if share is None: return torch.zeros(len(index), dtype=torch.int64, device="cpu")
     g = seeded_generator(run.settings["seed"], 4, run.step)
-    return _hide_labels(torch.tensor(info.numbers)[data.labels[index]], share, info.null, g)
+    return _hide_labels(torch.tensor(info.numbers, device="cpu")[data.labels[index]], share, info.null, g)
 
 def train_step(run:Training, # changed in place
-               wrapped:nn.Module, # the model as `accelerate` prepared it
+               wrapped:nn.Module, # the model as `processes` wrapped it
                data:ImageSet, # the images
                schedule:NoiseSchedule, # or an object with `.schedule`
-               acc:Accelerator, # spreads the batch over processes
+               processes:object, # those that share the batch
                *, loss:Callable, # a loss as `train` takes it
                size:tuple|None, # pad images to this height and width
                lr:float, # learning rate of this step
@@ -157,21 +175,20 @@ def train_step(run:Training, # changed in place
     x_0 = data.batch(index, size)
     if run.settings["flips"]: x_0 = random_flips(x_0, seeded_generator(run.settings["seed"], 3, run.step))
     eps, u = noise_and_shares(run.settings["seed"], run.step, x_0.shape)
-    mine, device = slice(acc.process_index % len(index), None, acc.num_processes), model_device(run.model)
+    mine, device = slice(processes.index % len(index), None, processes.count), model_device(run.model)
     x_0, eps, u, labels = (v[mine].to(device, non_blocking=True) for v in (x_0, eps, u, _told(run, data, index)))
     if run.settings["label_dropout"] is not None: wrapped = partial(wrapped, class_labels=labels)
-    for group in run.opt.param_groups: group["lr"] = lr
-    with torch.random.fork_rng(), context: # dropout, if any, follows from the step too
-        torch.manual_seed(mix_seed(run.settings["seed"], 2, run.step, acc.process_index))
-        found = loss(wrapped, x_0, eps, u, schedule)
-    acc.backward(found)
-    if run.settings["clip_grad"]: acc.clip_grad_norm_(run.model.parameters(), run.settings["clip_grad"])
+    for group, share in zip(run.opt.param_groups, run.identity["lr_shares"]): group["lr"] = lr*share
+    own = mix_seed(run.settings["seed"], 2, run.step, processes.index) # dropout, if any, follows from the step too
+    with seeded_draws(own, device), context: found = loss(wrapped, x_0, eps, u, schedule)
+    found.backward()
+    if run.settings["clip_grad"]: nn.utils.clip_grad_norm_(run.model.parameters(), run.settings["clip_grad"])
     run.opt.step()
     run.opt.zero_grad()
     run.step += 1
     for average, decay in zip(run.averages, run.settings["ema"]):
         _update_ema_(average, run.model, _ema_decay(run.step, decay))
-    return acc.reduce(found.detach(), "mean").item()
+    return processes.mean(found.detach().float())
 
 # %% ../nbs/api/5_training/03_train.ipynb #7ad6119e
 @torch.inference_mode()
@@ -182,15 +199,19 @@ def loss_on(model:nn.Module, # usually the weight average
             bs:int=250, # images per call
             loss:Callable|None=None # a loss as `train` takes it; None: `noise_loss`
            )->float:
-    "Loss on fixed images with fixed noise: comparable over a run, and between runs. Labels are told."
+    "Loss on fixed images with fixed noise, in evaluation mode: comparable between runs. Labels are told."
     total, device, loss = 0., model_device(model), noise_loss if loss is None else loss
     info = label_info(model)
-    for k, index in enumerate(torch.arange(len(data)).split(bs)):
-        x_0 = data.batch(index, size)
-        eps, u = noise_and_shares(0, k, x_0.shape)
-        told = {} if info is None else dict(class_labels=torch.tensor(info.numbers)[data.labels[index]].to(device))
-        found = loss(partial(model, **told) if told else model, *(v.to(device) for v in (x_0, eps, u)), schedule)
-        total += found.item()*len(index)
+    with evaluating(model):
+        for k, index in enumerate(torch.arange(len(data), device="cpu").split(bs)):
+            x_0 = data.batch(index, size)
+            eps, u = noise_and_shares(0, k, x_0.shape)
+            asked = model
+            if info is not None:
+                labels = torch.tensor(info.numbers, device="cpu")[data.labels[index]]
+                asked = partial(model, class_labels=labels.to(device))
+            found = loss(asked, *(v.to(device) for v in (x_0, eps, u)), schedule)
+            total += found.item()*len(index)
     return total/len(data)
 
 # %% ../nbs/api/5_training/03_train.ipynb #8af01700
@@ -202,8 +223,15 @@ def _check_labels(info, data): # do the labels that the model knows, if any, fit
         raise ValueError(f"the model knows the labels {info.describe()}, {data.name} has "
                          f"{', '.join(map(repr, data.classes))}")
 
+def _data_digest(data): # of its pixels and labels
+    if data is None: return None
+    h = hashlib.sha256(repr([tuple(data.images.shape), tuple(data.labels.shape)]).encode())
+    for part in (data.images, data.labels): h.update(part.cpu().contiguous().numpy())
+    return h.hexdigest()[:12]
+
 def _open_sets(model, data, n_test, classes): # -> training set, test set or None, padded size or None
     data = select_classes(data, classes) if isinstance(data, ImageSet) else load_data(data, classes=classes)
+    if len(data) == 0: raise ValueError(f"{data.name} has no images to train on")
     sets = [data]
     if n_test and data.name in DATA and data.split == "train":
         test = load_data(data.name, "test", path=data.path, classes=list(data.classes))
@@ -222,50 +250,84 @@ def _open_sets(model, data, n_test, classes): # -> training set, test set or Non
     return sets[0], sets[1] if len(sets) > 1 else None, size
 
 # %% ../nbs/api/5_training/03_train.ipynb #532c4cb7
-def _note(run, loss, every, bs): # average losses over `every` steps into the log
+def _note(run, loss, every): # average losses over `every` steps into the log
     run.pending.append(loss)
     if not math.isfinite(loss):
         raise FloatingPointError(f"the loss became {loss} at step {run.step}: try a smaller lr or clip_grad")
     if len(run.pending) == every:
-        run.log["losses"].append([run.step*bs, round(sum(run.pending)/every, 6)])
+        run.log["losses"].append([_images_seen(run), round(sum(run.pending)/every, 6)])
         run.pending.clear()
 
-def _seed(seed, checkpoint, resume): # the given one, the one a resumed run had, or a random one
-    if seed is not None: return check_int("seed", seed, 0)
-    if checkpoint and checkpoint.is_file() and resume:
-        return load_tensors(checkpoint)[1]["settings"]["seed"]
-    return broadcast_object_list([secrets.randbelow(2**31)])[0]
+def _images_seen(run): # since its first step
+    return images_after(run.step, run.settings["n_images"], run.settings["bs"])
+
+def _open_checkpoint(path, resume): # -> a path that can be written or None, what the file there says
+    if path is None: return None, {}
+    path = check_writable("checkpoint", path)
+    if not os.path.lexists(path): return path, {}
+    facts = load_tensors(path)[1]
+    if "settings" not in facts: raise ValueError(f"{path} is not the checkpoint of a training: use another file")
+    return path, facts if resume else {}
 
 # %% ../nbs/api/5_training/03_train.ipynb #e0bf2520
-def _processes(device): # accelerate's view of the processes that train together
-    several_cpus = device.type == "cpu" and int(os.environ.get("WORLD_SIZE", 1)) > 1
-    return Accelerator(device_placement=False, cpu=several_cpus)
+class _Processes: # those that train together; most of the time there is one
+    def __init__(self, device):
+        asked = os.environ.get("WORLD_SIZE", "1") # by `torchrun`
+        if not asked.isdecimal(): raise ValueError(f"WORLD_SIZE must be a number of processes, got {asked!r}")
+        if int(asked) > 1 and not dist.is_initialized():
+            dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        together, self.device = dist.is_available() and dist.is_initialized(), device
+        self.index, self.count = (dist.get_rank(), dist.get_world_size()) if together else (0, 1)
+        if device.type == "cuda" and self.count > 1: torch.cuda.set_device(device)
 
-def _run_epochs(run, acc, data, test, size, schedule, loss, track, checkpoint, save_every, progress):
-    cfg, bs = run.settings, run.settings["bs"]
-    wrapped = acc.prepare_model(run.model, device_placement=False)
+    def wrap(self, model): # its gradients are averaged over the processes
+        if self.count == 1: return model
+        return DistributedDataParallel(model, device_ids=[self.device] if self.device.type == "cuda" else None)
+
+    def mean(self, value): # of a 0-d tensor, as a float
+        if self.count > 1: dist.all_reduce(value)
+        return value.item()/self.count
+
+    def largest(self, number): # of an int
+        if self.count == 1: return number
+        found = torch.tensor(number, dtype=torch.int64, device=self.device)
+        dist.all_reduce(found, dist.ReduceOp.MAX)
+        return found.item()
+
+    def wait(self): # for the others
+        self.largest(0)
+
+def _run_epochs(run, processes, data, test, size, schedule, loss, track, checkpoint, save_every, progress):
+    cfg, bs, first = run.settings, run.settings["bs"], processes.index == 0
+    wrapped = processes.wrap(run.model)
     per_epoch, total = -(-len(data)//bs), cfg["total_steps"]
-    usual = loss or partial(noise_loss, weighting=cfg["weighting"], lognormal=cfg["lognormal"])
+    usual = partial(noise_loss, weighting=cfg["weighting"], lognormal=cfg["lognormal"]) if loss is None else loss
     log_every, saved = max(1, min(50, total//20)), time.perf_counter()
-    bar = progress_bar(range(run.step, total), progress and acc.is_main_process, desc="training", unit="step",
-                       initial=run.step, total=total)
-    for step in bar:
-        tic = time.perf_counter()
-        rate = learning_rate(step/total, cfg["lr"], cfg["lr_schedule"])
-        found = train_step(run, wrapped, data, schedule, acc, size=size, lr=rate, loss=usual,
-                           context=autocast(cfg["precision"], model_device(run.model)))
-        run.seconds += time.perf_counter() - tic
-        _note(run, found, log_every, bs)
-        bar.set_postfix_str(f"loss {found:.4f}, {bs/(time.perf_counter() - tic):.0f} images/s", refresh=False)
-        if test is not None and (run.step % per_epoch == 0 or run.step == total):
-            for name, judge in dict(test_losses=loss, **track).items():
-                value = loss_on(run.averages[0] if run.averages else run.model, test, schedule, size, loss=judge)
-                run.log.setdefault(name, []).append([run.step*bs, round(value, 6)])
-        due = time.perf_counter() - saved > save_every or run.step == total
-        if checkpoint is not None and acc.is_main_process and due:
-            run.save(checkpoint)
-            saved = time.perf_counter()
-    acc.wait_for_everyone()
+    bar = progress_bar(range(run.step, total), progress and first, desc="training", unit="step", initial=run.step,
+                       total=total)
+    with StopSignals(checkpoint is not None) as stop:
+        for step in bar:
+            tic, before = time.perf_counter(), _images_seen(run)
+            rate = learning_rate(step/total, cfg["lr"], cfg["lr_schedule"])
+            found = train_step(run, wrapped, data, schedule, processes, size=size, lr=rate, loss=usual,
+                               context=autocast(cfg["precision"], model_device(run.model)))
+            took = time.perf_counter() - tic
+            run.seconds += took
+            _note(run, found, log_every)
+            bar.set_postfix_str(f"loss {found:.4f}, {(_images_seen(run) - before)/took:.0f} images/s", refresh=False)
+            if test is not None and (run.step % per_epoch == 0 or run.step == total):
+                for name, judge in dict(test_losses=loss, **track).items():
+                    value = loss_on(_weights(run, 0), test, schedule, size, loss=judge)
+                    run.log.setdefault(name, []).append([_images_seen(run), round(value, 6)])
+            asked = processes.largest(stop.pending) # to stop, at this step, all of them
+            due = asked or time.perf_counter() - saved > save_every or run.step == total
+            if checkpoint is not None and due:
+                if first: run.save(checkpoint)
+                saved = time.perf_counter()
+            if asked:
+                processes.wait()
+                stop.deliver(asked)
+    processes.wait()
 
 # %% ../nbs/api/5_training/03_train.ipynb #1e77548d
 def _several(ema): # None, one decay or several, as a list
@@ -290,69 +352,132 @@ class Recipe:
         if self.loss is not None and (self.weighting != "eps" or self.lognormal):
             raise ValueError(f"weighting={self.weighting!r} and lognormal={self.lognormal} go with the default loss, "
                              f"not with one of your own")
+        if self.flips not in (True, False): raise TypeError(f"flips must be True or False, got {self.flips!r}")
         return dict(flips=bool(self.flips), ema=[check_number("ema", decay, 0, 1) for decay in _several(self.ema)],
                     lr_schedule=check_choice("lr_schedule", self.lr_schedule, LR_SCHEDULES),
                     label_dropout=check_number("label_dropout", self.label_dropout, 0, 1),
                     clip_grad=check_number("clip_grad", self.clip_grad, 0),
                     weighting=check_choice("weighting", self.weighting, _WEIGHTINGS),
-                    lognormal=None if self.lognormal is None else list(_check_lognormal(*self.lognormal)))
+                    lognormal=None if self.lognormal is None else list(_check_lognormal(self.lognormal)))
 
-def _length(lr, bs, n_epochs, total_steps): # of a run, checked
+# %% ../nbs/api/5_training/03_train.ipynb #0c5ed301
+def check_length(lr:float, # largest learning rate
+                 bs:int, # images per step
+                 n_epochs:int, # passes over the data
+                 total_steps:int|None=None # instead of `n_epochs`
+                )->dict: # all but `n_epochs`, which takes the data to be counted in steps
+    "Check how long a run is."
     check_int("n_epochs", n_epochs, 1)
     return dict(lr=check_number("lr", lr, 0), bs=check_int("bs", bs, 1),
                 total_steps=None if total_steps is None else check_int("total_steps", total_steps, 1))
 
-def _facts(model, data, schedule, loss, opt): # what a run depends on besides its numbers
-    return dict(data=data.name, classes=list(data.classes), n_images=len(data), schedule=schedule.spec,
-                prediction=getattr(model, "prediction", "eps"), loss=getattr(loss or noise_loss, "__name__", str(loss)),
-                optimizer=type(opt).__name__, n_parameters=sum(p.numel() for p in model.parameters()))
+# %% ../nbs/api/5_training/03_train.ipynb #c334953d
+def _trainable(model): # the weights that are not frozen
+    if not isinstance(model, nn.Module): raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+    weights = [p for p in model.parameters() if p.requires_grad]
+    if not weights:
+        raise ValueError("no weight of the network is trainable: load_pretrained freezes what it opens, "
+                         "model.requires_grad_(True) makes it trainable")
+    if any(p.is_inference() for p in weights):
+        raise ValueError("the network was made inside torch.inference_mode() and cannot be trained: make it outside")
+    return weights
 
-def _log(run): # what `train` returns
-    facts = run.settings
-    return dict(data=facts["data"], **run.log, steps=run.step, seconds=round(run.seconds, 1), settings=facts,
-                images_per_second=round(run.step*facts["bs"]/max(run.seconds, 1e-9), 1), precision=facts["precision"],
-                machine=machine_facts(model_device(run.model)))
+def _check_use(recipe, info, test): # of values that only some data or networks need
+    if info is None and recipe.label_dropout != Recipe.label_dropout:
+        raise ValueError(f"label_dropout={recipe.label_dropout} is for a network that knows labels, this one does not")
+    if len(_several(recipe.ema)) > 1 and test is None:
+        raise ValueError(f"ema={recipe.ema} needs test images to choose the better average by, and there are none: "
+                         f"give one decay")
+
+def _check_loop(n_test, save_every, track, seed):
+    check_int("n_test", n_test, 0)
+    check_number("save_every", save_every, 0)
+    if seed is not None: check_int("seed", seed, 0)
+    for name, judge in (track or {}).items():
+        if not callable(judge): raise TypeError(f"track[{name!r}] must be a loss, got {judge!r}")
+
+def _facts(model, data, test, schedule, loss, opt): # what a run depends on besides its numbers
+    loss = noise_loss if loss is None else loss
+    return dict(data=data.name, classes=list(data.classes), n_images=len(data), data_digest=_data_digest(data),
+                image_shape=list(data.images.shape[1:]), n_test=0 if test is None else len(test),
+                schedule=schedule.spec, prediction=getattr(model, "prediction", "eps"),
+                loss=getattr(loss, "__name__", function_facts(loss)), optimizer=type(opt).__name__,
+                n_parameters=sum(p.numel() for p in model.parameters()))
+
+def _identity(model, test, schedule, loss, track, opt, lr): # the same in full, for the checkpoint alone
+    shares = [float(group["lr"])/lr if lr else 1. for group in opt.param_groups]
+    measured = {name: function_facts(noise_loss if f is None else f) for name, f in dict(loss=loss, **track).items()}
+    table = hashlib.sha256(schedule.alpha_bar.numpy()).hexdigest()[:12]
+    return dict(network=network_facts(model), optimizer_settings=optimizer_facts(opt), lr_shares=shares,
+                losses=measured, test_digest=_data_digest(test), schedule_digest=table)
+
+def _log(run, processes): # what `train` returns
+    facts, seen = run.settings, _images_seen(run)
+    machine = machine_facts(model_device(run.model)) | dict(processes=processes.count)
+    matmul = torch.get_float32_matmul_precision()
+    if matmul != "highest": machine["float32_matmul"] = matmul # the process was told to be less exact
+    return dict(data=facts["data"], **run.log, steps=run.step, images_seen=seen, seconds=round(run.seconds, 1),
+                settings=facts, images_per_second=round(seen/max(run.seconds, 1e-9), 1), precision=facts["precision"],
+                machine=machine)
 
 # %% ../nbs/api/5_training/03_train.ipynb #9beeda24
-def _best(run, test, size, schedule, loss): # the average that goes into the model
-    if len(run.averages) < 2 or test is None: return run.averages[0] if run.averages else run.model
-    found = [loss_on(average, test, schedule, size, loss=loss) for average in run.averages]
-    run.log["average_losses"] = dict(zip(map(str, run.settings["ema"]), [round(v, 6) for v in found]))
-    return run.averages[min(range(len(found)), key=found.__getitem__)]
+def _weights(run, i): # a network with the average number `i`, or the model itself if there is none
+    if not run.averages: return run.model
+    average, model = run.averages[i], run.model
+    if all(a.dtype == p.dtype for a, p in zip(average.parameters(), model.parameters())): return average
+    rounded = copy.deepcopy(model) # as the model will have them
+    rounded.load_state_dict(average.state_dict())
+    return rounded
 
-def train(model:nn.Module, # changed in place; follows its own device
+def _best(run, test, size, schedule, loss): # the average that goes into the model
+    if len(run.averages) < 2: return _weights(run, 0)
+    found = [loss_on(_weights(run, i), test, schedule, size, loss=loss) for i in range(len(run.averages))]
+    run.log["average_losses"] = dict(zip(map(str, run.settings["ema"]), [round(v, 6) for v in found]))
+    return _weights(run, min(range(len(found)), key=found.__getitem__))
+
+def train(model:nn.Module, # its weights change in place, its modes and frozen layers do not; follows its own device
           lr:float=4e-3, # largest learning rate
           n_epochs:int=2, # passes over the data
           bs:int=128, # images per step, all processes together
-          opt_func:Callable=torch.optim.Adam, # called as opt_func(parameters, lr=lr)
+          opt_func:Callable=torch.optim.Adam, # called as opt_func(trainable parameters, lr=lr)
           ddpm:object=None, # `DDPM()` or any schedule; None: `DDPM()`
           *, data:str|ImageSet="fashion_mnist", # a name, a folder, or an `ImageSet`
           classes:list[str]|None=None, # names of the classes to train on; None: all
           recipe:Recipe|None=None, # loss, averages, learning rate, ...; None: `Recipe()`
           total_steps:int|None=None, # optimiser steps instead of `n_epochs`
-          checkpoint:str|Path|None=None, # file to write and to resume from
+          checkpoint:str|Path|None=None, # file to write and to resume from, also written on Ctrl-C and `kill`
           resume:bool=True, # False: start over and overwrite `checkpoint`
           save_every:float=120., # seconds between checkpoints
           seed:int|None=None, # None: a random one, kept in the log
           init:str|None=None, # digest of the weights that `model` starts from, for the log
-          n_test:int=1000, # test images for the loss after each epoch; 0: none
+          n_test:int=1000, # test images for the loss after each epoch; 0: none, and a folder has none
           track:dict|None=None, # more losses to measure on the test images, by the name they get in the log
           progress:bool=True, # show a bar
           **kwargs # changes to the recipe: any field of `Recipe`
          )->dict: # the log: losses, test_losses, images_per_second, seconds, settings
     "Train a noise predictor (DDPM algorithm 1); ends with the averaged weights in `model`."
-    recipe = replace(Recipe() if recipe is None else recipe, **kwargs)
-    how = recipe.checked() | _length(lr, bs, n_epochs, total_steps) | dict(init=init)
-    acc, done, schedule = _processes(model_device(model)), checkpoint and Path(checkpoint), as_schedule(ddpm or DDPM())
-    how |= dict(precision=pick_precision(recipe.precision, model_device(model)), seed=_seed(seed, done, resume))
-    train_set, *sets = _open_sets(model, data, n_test, classes)
-    if label_info(model) is None: how["label_dropout"] = None
+    recipe, track = replace(Recipe() if recipe is None else recipe, **kwargs), track or {}
+    how = recipe.checked() | check_length(lr, bs, n_epochs, total_steps) | dict(init=init)
+    _check_loop(n_test, save_every, track, seed)
+    weights, device, (file, before) = _trainable(model), model_device(model), _open_checkpoint(checkpoint, resume)
+    how |= dict(precision=pick_precision(recipe.precision, device))
+    schedule, info = as_schedule(DDPM() if ddpm is None else ddpm), label_info(model)
+    train_set, test, size = _open_sets(model, data, n_test, classes)
+    _check_use(recipe, info, test)
+    if info is None: how["label_dropout"] = None
     if total_steps is None: how["total_steps"] = n_epochs*-(-len(train_set)//bs)
-    model.train().requires_grad_(True).to(memory_format=torch.channels_last)
-    averages = [copy.deepcopy(model).requires_grad_(False).eval() for _ in how["ema"]]
-    opt = opt_func(model.parameters(), lr=lr)
-    run = Training(model, averages, opt, how | _facts(model, train_set, schedule, recipe.loss, opt))
-    if done and done.is_file() and resume: run.load(done)
-    _run_epochs(run, acc, train_set, *sets, schedule, recipe.loss, track or {}, done, save_every, progress)
-    model.eval().load_state_dict(_best(run, *sets, schedule, recipe.loss).state_dict())
-    return _log(run)
+    processes = _Processes(device)
+    if seed is None: seed = before.get("settings", {}).get("seed", processes.largest(secrets.randbelow(2**31)))
+    with borrowed(model), own_arithmetic(device):
+        opt = opt_func(weights, lr=lr)
+        settings = how | dict(seed=seed) | _facts(model, train_set, test, schedule, recipe.loss, opt)
+        run = Training(model, [_start_average(model) for _ in how["ema"]], opt, settings,
+                       identity=_identity(model, test, schedule, recipe.loss, track, opt, lr))
+        if before: run.load(file)
+        try:
+            _run_epochs(run, processes, train_set, test, size, schedule, recipe.loss, track, file, save_every, progress)
+            model.load_state_dict(_best(run, test, size, schedule, recipe.loss).state_dict())
+        except KeyboardInterrupt as stop:
+            if run.kept is not None: tell(stop, f"{file} holds step {run.kept} of {settings['total_steps']}")
+            raise
+    return _log(run, processes)

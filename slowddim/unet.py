@@ -25,7 +25,7 @@ from diffusers.utils import BaseOutput
 from fastcore.basics import patch
 from torch import Tensor, nn
 
-from .core import as_pair, check_choice, check_int, crop_images
+from .core import as_pair, check_choice, check_int, check_number, crop_images
 from .noising import to_eps
 from .schedule import schedule_from_spec
 
@@ -37,7 +37,7 @@ def _timestep_embedding(t:Tensor, # (B,) int or float
     "Sines and cosines of `t` at geometrically spaced frequencies (Transformer section 3.5)."
     if check_int("dim", dim, 2) % 2: raise ValueError(f"dim must be even, got {dim}")
     half = dim//2
-    freqs = torch.exp(-math.log(max_period)*torch.arange(half, device=t.device)/half)
+    freqs = torch.exp(-math.log(max_period)*torch.arange(half, device=t.device, dtype=torch.float32)/half)
     angles = t.float()[:, None]*freqs
     return torch.cat([angles.sin(), angles.cos()], dim=1)
 
@@ -214,15 +214,37 @@ def _up_path(widths, n_blocks, attention, level, skips, upsampling): # -> module
     return layers
 
 # %% ../nbs/api/4_models/01_unet.ipynb #6ce54c3d
+_HEAD, _MOST = 32, 4096 # channels of an attention head; and at most so many of a level, or blocks
+_LARGEST = 2_000_000_000 # weights
+
+def _check_widths(widths, norm): # -> a list of ints
+    if not isinstance(widths, (tuple, list)) or not widths:
+        raise TypeError(f"widths must be a tuple of channels, one per level, got {widths!r}")
+    multiple = 8 if check_choice("norm", norm, NORMS) == "group" else 2 # groups; a sine and a cosine
+    for w in (widths := [check_int("widths", w, multiple, _MOST) for w in widths]):
+        if w % multiple: raise ValueError(f"widths must be multiples of {multiple} (norm {norm!r}), got {w}")
+    return widths
+
+def _check_amount(widths, n_blocks, n_transformer): # of weights, roughly and from below
+    amount = sum(36*n_blocks*w**2 for w in widths) + 12*n_transformer*widths[-1]**2
+    if amount > _LARGEST:
+        raise ValueError(f"widths={widths}, n_blocks={n_blocks} and n_transformer={n_transformer} make a network of "
+                         f"{amount:.1e} weights, it may have {_LARGEST:.0e}")
+
 def _check_levels(size, widths, attention, patch_size): # -> one True or False per level
     attention = [i > 0 for i in range(len(widths))] if attention is None else list(attention)
     if len(attention) != len(widths):
         raise ValueError(f"attention needs one entry per level: got {len(attention)} for {len(widths)}")
+    if any(attends not in (True, False) for attends in attention):
+        raise TypeError(f"attention must be True or False for each level, got {attention}")
+    for i, w in enumerate(widths): # the middle, behind the last level, always attends
+        if (attention[i] or i == len(widths) - 1) and w % _HEAD:
+            raise ValueError(f"widths must be multiples of {_HEAD} where a level attends, and at the last one, got {w}")
     coarsest = check_int("patch_size", patch_size, 1)*2**(len(widths) - 1)
     if any(s % coarsest for s in size):
         raise ValueError(f"sample_size must be a multiple of {coarsest} for {len(widths)} levels, got "
-                         f"{'x'.join(map(str, size))}")
-    return attention
+                         f"{'x'.join(map(str, size))} (patch_size={patch_size}: each level halves what is left)")
+    return [bool(attends) for attends in attention]
 
 def _open_schedule(prediction, spec): # -> the schedule, None for a network that predicts noise
     if (check_choice("prediction", prediction, ("eps", "v", "x_0")) == "eps") != (spec is None):
@@ -231,9 +253,17 @@ def _open_schedule(prediction, spec): # -> the schedule, None for a network that
 
 def _check_names(n_labels, names): # as many names as labels, all different
     if names is None: return
+    if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+        raise TypeError(f"class_names must be a list of names, got {names!r}")
     if n_labels is None: raise ValueError(f"class_names go with num_class_embeds, got {len(names)} names and no labels")
     if len(names) != n_labels or len(set(names)) != n_labels:
         raise ValueError(f"class_names must be {n_labels} different names, got {list(names)}")
+
+def _python_numbers(config): # what JSON could not hold: numbers of NumPy, alone or in a tuple
+    def plain(v):
+        if isinstance(v, (tuple, list)): return type(v)(map(plain, v))
+        return v.item() if hasattr(v, "item") else v
+    return {k: plain(v) for k, v in config.items() if k[:1] != "_" and plain(v) is not v}
 
 def _check_input(model, sample): # refuse images the network was not built for
     expected = (model.config.in_channels, *model.size)
@@ -265,19 +295,24 @@ class UNet(ModelMixin, ConfigMixin):
         super().__init__()
         self.prediction, self.schedule = prediction, _open_schedule(prediction, schedule)
         self.size = as_pair(sample_size)
-        attention = _check_levels(self.size, widths, attention, patch_size)
+        if image_size is not None: crop_images(torch.empty(self.size, device="meta"), image_size) # refuses a larger one
+        widths, in_channels = _check_widths(widths, norm), check_int("in_channels", in_channels, 1, _MOST)
+        n_blocks, dropout = check_int("n_blocks", n_blocks, 1, _MOST), check_number("dropout", dropout, 0, 1)
+        n_transformer = check_int("n_transformer", n_transformer, 0, _MOST)
+        _check_amount(widths, n_blocks, n_transformer)
+        self.register_to_config(**_python_numbers(self.config))
+        attends = _check_levels(self.size, widths, attention, patch_size)
         n_emb, n_folded = 4*widths[0], in_channels*patch_size**2
         level = partial(_Level, n_emb=n_emb, norm=norm, dropout=dropout)
         self.time = nn.Sequential(nn.Linear(widths[0], n_emb), nn.SiLU(), nn.Linear(n_emb, n_emb), nn.SiLU())
         _check_names(num_class_embeds, class_names)
-        n_labels = None if num_class_embeds is None else check_int("num_class_embeds", num_class_embeds, 1)
+        n_labels = None if num_class_embeds is None else check_int("num_class_embeds", num_class_embeds, 1, 1_000_000)
         self.labels = None if n_labels is None else nn.Embedding(n_labels + 1, n_emb)
         self.stem = nn.Conv2d(n_folded, widths[0], 3, padding=1)
-        self.down, skips = _down_path(widths, n_blocks, attention, level)
-        self.mid = nn.ModuleList([level(widths[-1], widths[-1], attention=attends) for attends in (True, False)])
-        n_transformer = check_int("n_transformer", n_transformer, 0)
+        self.down, skips = _down_path(widths, n_blocks, attends, level)
+        self.mid = nn.ModuleList([level(widths[-1], widths[-1], attention=here) for here in (True, False)])
         self.transformer = nn.ModuleList([_TransformerBlock(widths[-1], n_emb) for _ in range(n_transformer)])
-        self.up = _up_path(widths, n_blocks, attention, level, skips, upsampling)
+        self.up = _up_path(widths, n_blocks, attends, level, skips, upsampling)
         self.head = nn.Sequential(_build_norm(norm, widths[0]), nn.SiLU(), nn.Conv2d(widths[0], n_folded, 3, padding=1))
 
     @property
@@ -338,6 +373,9 @@ def fashion_unet(in_channels:int=1, # 1 grey, 3 colour
                  image_size:int|tuple|None=None # crop samples to this size, one number or two; None: no crop
                 )->nn.Module: # diffusers' `UNet2DModel`, freshly initialised
     "Build the source notebook's network: `diffusers`' `UNet2DModel` with 15,890,753 parameters for grey images."
+    if any(side % 8 for side in as_pair(sample_size)):
+        raise ValueError(f"sample_size must be a multiple of 8, the network halves it three times, got {sample_size}")
+    check_int("in_channels", in_channels, 1, _MOST)
     from diffusers import UNet2DModel # a second of imports that our own network does not need
     unet = UNet2DModel(sample_size=sample_size, in_channels=in_channels, out_channels=in_channels,
                        block_out_channels=(32, 64, 128, 256), norm_num_groups=8)

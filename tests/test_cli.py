@@ -14,7 +14,9 @@ from slowddim.cli import main, parse_args, run_sample
 from slowddim.continuous import AnglePredictor
 from slowddim.ode import SOLVERS
 from slowddim.pretrained import load_pretrained
+from slowddim.run import tell
 from slowddim.schedule import SCHEDULES, SPACINGS, linear_schedule
+from slowddim.tables import STUDIES
 from slowddim.unet import UNet
 from slowddim.files import read_json
 
@@ -192,16 +194,32 @@ def test_what_cannot_be_read_gives_one_line_too(line, said, capsys):
     assert done.value.code == 2 and capsys.readouterr().err == said + "\n"
 
 
-@pytest.mark.parametrize("line, goes_on", [
-    ("train", True), ("table time", True), ("sample --out x.npz", True), ("sample --out x.gif", False),
-    ("fid x.npz", False),
-])
-def test_ctrl_c_says_whether_the_same_command_goes_on(line, goes_on, capsys, monkeypatch):
-    def interrupted(argv): raise KeyboardInterrupt
+@pytest.mark.parametrize("line", ["train", "table time", "sample --out x.npz", "sample --out x.gif", "fid x.npz"])
+@pytest.mark.parametrize("kept", [None, "c.safetensors holds step 3 of 40"])
+def test_ctrl_c_says_whether_the_same_command_goes_on(line, kept, capsys, monkeypatch):
+    def interrupted(argv):
+        stop = KeyboardInterrupt()
+        if kept is not None: tell(stop, kept)
+        raise stop
     monkeypatch.setattr(cli, "parse_args", interrupted)
     assert main(line.split()) == 130
     said = capsys.readouterr().err
-    assert f"slowddim {line.split()[0]}: stopped" in said and ("goes on from here" in said) == goes_on
+    assert f"slowddim {line.split()[0]}: stopped" in said and ("goes on from here" in said) == (kept is not None)
+    assert kept is None or kept in said
+
+
+def test_ctrl_c_goes_on_if_something_was_kept(tmp_path, monkeypatch, capsys):
+    line = ["table", "time", "--steps", "2", "3", "--n", "2", "--quiet", "--out", str(tmp_path/"t.json")]
+    real, answers = STUDIES["time"], iter([KeyboardInterrupt, dict(best_seconds=1.), KeyboardInterrupt])
+
+    def measure(setup, row):
+        answer = next(answers)
+        if answer is KeyboardInterrupt: raise KeyboardInterrupt
+        return answer
+    monkeypatch.setitem(STUDIES, "time", real._replace(measure=measure))
+    for goes_on in (False, True):
+        assert main(line) == 130
+        assert ("holds 1 of these rows; the same command goes on" in capsys.readouterr().err) == goes_on
 
 
 def test_train_in_continuous_time_then_sample(tmp_path, capsys):

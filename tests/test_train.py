@@ -116,7 +116,10 @@ def test_classes_and_sizes_reach_the_test_set():
 
 
 def test_a_loaded_model_can_be_trained_on():
+    "What is frozen stays frozen, unless its owner says otherwise."
     net = UNet(sample_size=8, widths=(32, 32), patch_size=1).requires_grad_(False)
+    with pytest.raises(ValueError, match="makes it trainable"): train(net, data="digits", progress=False)
+    net.requires_grad_(True)
     assert train(net, data="digits", n_epochs=1, bs=500, seed=0, n_test=0, progress=False)["steps"] == 3
 
 
