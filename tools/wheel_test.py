@@ -25,9 +25,11 @@ WINDOWS = os.name == "nt"
 
 def run(*command, cwd:Path, env:dict|None=None)->str: # what it printed
     "Run a command; where it fails, show what it said and stop."
-    done = subprocess.run([str(c) for c in command], cwd=cwd, env=env, capture_output=True, text=True)
-    if done.returncode: sys.exit(f"{' '.join(map(str, command))}\n{done.stdout}{done.stderr}\nfailed: {done.returncode}")
-    return done.stdout + done.stderr
+    words = [str(c) for c in command]
+    done = subprocess.run(words, cwd=cwd, env=env, capture_output=True, text=True)
+    said = done.stdout + done.stderr
+    if done.returncode: sys.exit(f"{' '.join(words)}\n{said}\nfailed: {done.returncode}")
+    return said
 
 
 def build(folder:Path, isolated:bool)->Path: # the wheel, made from the source archive
@@ -127,10 +129,12 @@ def use(bin:Path, folder:Path, version:str):
     python, command = bin/"python", bin/"slowddim"
     loaded = json.loads(run(python, "-c", IMPORT_ALL, cwd=folder, env=env).splitlines()[-1])
     if bin.parent not in Path(loaded["file"]).parents: sys.exit(f"imported {loaded['file']}")
-    said = {run(*words, "--version", cwd=folder, env=env).strip() for words in ((command,), (python, "-m", "slowddim"))}
-    if said != {f"slowddim {version}"} or loaded["version"] != version: sys.exit(f"versions: {said}, {loaded}")
+    starts = ((command,), (python, "-m", "slowddim"))
+    said = [run(*words, "--version", cwd=folder, env=env).strip() for words in starts]
+    if set(said) != {f"slowddim {version}"} or loaded["version"] != version: sys.exit(f"versions: {said}, {loaded}")
     for name in ("sample", "train", "fid", "table"): run(command, name, "--help", cwd=folder, env=env)
-    print(run(command, "sample", "--n", "4", "--steps", "4", "--out", "samples.png", "--quiet", cwd=folder, env=env).strip())
+    sample = ("sample", "--n", "4", "--steps", "4", "--out", "samples.png", "--quiet")
+    print(run(command, *sample, cwd=folder, env=env).strip())
     left = [p.name for p in folder.iterdir()]
     if left != ["samples.png"]: sys.exit(f"files in the folder: {left}")
 
