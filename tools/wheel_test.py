@@ -10,7 +10,6 @@ import re
 import shutil
 import subprocess
 import sys
-import sysconfig
 import venv
 from email import message_from_bytes
 from importlib.metadata import PackageNotFoundError, distribution
@@ -105,8 +104,8 @@ def make_environment(folder:Path, wheel:Path, fresh:bool)->Path: # folder of its
     if not fresh:
         found = needed(metadata(wheel).get_all("Requires-Dist"))
         link_packages(found, folder/"linked")
-        own = sysconfig.get_path("purelib", "venv", dict(base=str(folder), platbase=str(folder)))
-        Path(own, "linked.pth").write_text(str(folder/"linked"), encoding="utf-8")
+        own = run(bin/"python", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=folder)
+        Path(own.strip(), "linked.pth").write_text(str(folder/"linked"), encoding="utf-8")
         options = ["--no-deps", "--no-index"]
         print(f"reusing {len(found)} packages")
     run(sys.executable, "-m", "pip", "--python", bin/"python", "install", "--quiet", *options, wheel, cwd=folder)
