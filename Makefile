@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 METADATA := settings.ini setup.py pyproject.toml
 FAST ?= --precision compiled# the network of the long tables; where there is no C++ compiler: make results FAST=
 
-.PHONY: sample test trust export check notebooks pytest lint weights digits models outputs figures docs docs-serve readme results bench bench-quick results-quick tables tables-models clean
+.PHONY: sample test trust export check nbdev_test notebooks nbdev2_test pytest lint wheel-test weights digits models outputs figures docs docs-serve readme results bench bench-quick results-quick tables tables-models clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV) || (rm -rf $(VENV); exit 1)
@@ -27,7 +27,7 @@ sample: $(VENV)/.installed ## 64 images in 20 network calls -> samples.png
 	@echo "           $(BIN)/slowddim sample --steps 5 --out rough.png    only five network calls"
 	@echo "           $(BIN)/slowddim sample --help                       everything else"
 
-test: check notebooks pytest ## everything that must hold
+test: check nbdev_test pytest ## everything that must hold
 
 trust: $(VENV)/.installed-dev ## everything that users, disks and other programs do: results/reliability.json (hours)
 	@$(BIN)/python tools/trust.py
@@ -35,8 +35,16 @@ trust: $(VENV)/.installed-dev ## everything that users, disks and other programs
 check: $(VENV)/.installed-dev ## notebooks, modules and README agree
 	@$(BIN)/python tools/check_export.py
 
-notebooks: $(VENV)/.installed-dev ## run every notebook
+nbdev_test: $(VENV)/.installed-dev ## run every notebook: nbdev 3 calls the command nbdev-test, nbdev 2 called it nbdev_test
 	@OMP_NUM_THREADS=1 MPLBACKEND=agg $(BIN)/nbdev-test --n-workers 2 --timing
+
+notebooks: nbdev_test
+
+nbdev2_test: ## the same under nbdev 2, in an environment of its own (.venv-nbdev2)
+	@test -x .venv-nbdev2/bin/python || $(PYTHON) -m venv .venv-nbdev2
+	@$(PYTHON) tools/requirements.py nbdev2 > .venv-nbdev2/requirements.txt
+	@.venv-nbdev2/bin/python -m pip install --quiet --disable-pip-version-check -r .venv-nbdev2/requirements.txt -e .
+	@OMP_NUM_THREADS=1 MPLBACKEND=agg .venv-nbdev2/bin/nbdev_test --n_workers 2 --timing
 
 pytest: $(VENV)/.installed-dev
 	@MPLBACKEND=agg $(BIN)/python -m pytest
@@ -44,8 +52,14 @@ pytest: $(VENV)/.installed-dev
 lint: $(VENV)/.installed-dev
 	@$(BIN)/ruff check slowddim tests tools nbs
 
+wheel-test: $(VENV)/.installed-dev ## build the wheel and use it outside the repository; make wheel-test FRESH=--fresh installs all it needs anew
+	@$(BIN)/python tools/wheel_test.py $(FRESH)
+
 export: $(VENV)/.installed-dev ## notebooks -> modules, README
 	@$(BIN)/nbdev-export
+	@$(BIN)/python tools/make_readme.py
+
+readme: $(VENV)/.installed-dev ## README.md alone
 	@$(BIN)/python tools/make_readme.py
 
 checkpoints/mnist_first/card.json: | $(VENV)/.installed-dev

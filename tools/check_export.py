@@ -1,5 +1,4 @@
 "Check that the generated modules and README.md are what the notebooks say."
-import filecmp
 import shutil
 import subprocess
 import sys
@@ -10,11 +9,16 @@ ROOT = Path(__file__).parent.parent
 PARTS = ["nbs", "slowddim", "tools", "settings.ini", "pyproject.toml", "setup.py", "README.md"]
 
 
+def same(a:Path, b:Path)->bool:
+    "Compare two files of text, whatever their line ends."
+    return a.is_file() and b.is_file() and a.read_text(encoding="utf-8") == b.read_text(encoding="utf-8")
+
+
 def differing(fresh:Path)->list[str]: # modules that a fresh export changes, adds or drops
     "Compare the modules here with those of a fresh export."
     names = {p.name for d in (ROOT, fresh) for p in (d/"slowddim").glob("*.py")}
     pairs = [(ROOT/"slowddim"/n, fresh/"slowddim"/n) for n in sorted(names)]
-    return [a.name for a, b in pairs if not (a.is_file() and b.is_file() and filecmp.cmp(a, b, shallow=False))]
+    return [a.name for a, b in pairs if not same(a, b)]
 
 
 def main():

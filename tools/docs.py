@@ -8,8 +8,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 NBS = ROOT/"nbs"
-sys.path.insert(0, str(ROOT/"tools"))
-os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT/"tools"), os.environ.get("PYTHONPATH")]))
+sys.path[:0] = [str(ROOT/"tools"), str(ROOT)] # the modules beside this one, and tools.doc_procs
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
 os.environ.setdefault("MPLBACKEND", "agg")
 
 
