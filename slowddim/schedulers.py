@@ -87,7 +87,7 @@ def _from_diffusers_config(config:dict, # of diffusers' `DDPMScheduler` or `DDIM
                 variance=_VARIANCES[config.get("variance_type")], prediction=prediction_from_diffusers(config),
                 clip=config.get("clip_sample_range", 1.) if config.get("clip_sample", True) else None, **conventions)
 
-# %% ../nbs/api/4_models/06_schedulers.ipynb #7204a646
+# %% ../nbs/api/4_models/06_schedulers.ipynb #42b7eba0
 _SAME = dict(num_train_timesteps="n_steps", beta_start="beta_min", beta_end="beta_max", beta_schedule="schedule",
              trained_betas="schedule", rescale_betas_zero_snr="rescale_zero_snr", timestep_spacing="spacing",
              variance_type="variance", prediction_type="prediction", clip_sample="clip",
@@ -189,7 +189,7 @@ class DiffusersStyleDDIM(SchedulerMixin, ConfigMixin):
                 f"{self._taus[-1]}, {self.variance}, predicts {self.prediction}, clip={self.clip}{''.join(unusual)}, "
                 f"{self.schedule})")
 
-# %% ../nbs/api/4_models/06_schedulers.ipynb #6f78ff75
+# %% ../nbs/api/4_models/06_schedulers.ipynb #e90eb64d
 class _Config(FrozenDict):
     "A configuration that only `register_to_config` changes."
     _sealed = False
@@ -298,7 +298,7 @@ def set_timesteps(self:DiffusersStyleDDIM,
     vars(self).update(num_inference_steps=len(taus), custom_timesteps=custom)
     self._visit(taus, stop, device)
 
-# %% ../nbs/api/4_models/06_schedulers.ipynb #04597b4d
+# %% ../nbs/api/4_models/06_schedulers.ipynb #55d2f368
 _TABLES = ("alphas_cumprod", "alphas", "betas", "one", "final_alpha_cumprod")
 
 @patch
@@ -403,9 +403,8 @@ def _plan(self:DiffusersStyleDDIM, eta): # the coefficients of all steps
 def _not_visited(t, taus): # an error
     return ValueError(f"t={t} is not one of the {len(taus)} visited times, {taus[0]} ... {taus[-1]}")
 
-def _one_time(t): # a tensor of one entry counts as its entry
-    if isinstance(t, Tensor) and t.ndim and t.numel() == 1: t = t.reshape(())
-    return check_int("t", t)
+def _one_time(t): # as an int; a tensor of one entry counts as its entry
+    return t.item() if isinstance(t, Tensor) and t.dtype == torch.int64 and t.numel() == 1 else check_int("t", t)
 
 @patch
 def _step_at(self:DiffusersStyleDDIM, t, eta, dtype): # the coefficients of the step that starts at t
@@ -475,7 +474,7 @@ def get_velocity(self:DiffusersStyleDDIM,
     "Return what a v-prediction network is trained on (Salimans and Ho, 2022)."
     return velocity(sample, noise, _one_each(timesteps, sample), self.schedule)
 
-# %% ../nbs/api/4_models/06_schedulers.ipynb #624d2264
+# %% ../nbs/api/4_models/06_schedulers.ipynb #c233184f
 @patch
 def previous_timestep(self:DiffusersStyleDDIM,
                       timestep:int|Tensor # one of `timesteps`
