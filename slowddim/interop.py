@@ -12,22 +12,36 @@ Docs: https://slowddim.github.io/slowddim/api/4_models/interop.html.md"""
 __all__ = ['schedule_from_diffusers', 'schedule_to_diffusers', 'prediction_from_diffusers']
 
 # %% ../nbs/api/4_models/03_interop.ipynb #7901cec1
+import torch
+
 from .core import check_choice
 from .schedule import NoiseSchedule, as_schedule, from_betas, schedule_from_spec, zero_terminal_snr
 
+# %% ../nbs/api/4_models/03_interop.ipynb #af0f5490
+def check_described(config:dict # of a diffusers scheduler
+                   )->None:
+    "Raise a `ValueError` unless a configuration says, in one way or the other, which schedule it means."
+    if config.get("trained_betas") is None and "beta_schedule" not in config:
+        raise ValueError(f"a configuration of {config.get('_class_name', 'this kind')} without beta_schedule or "
+                         f"trained_betas has no equivalent here")
+
 # %% ../nbs/api/4_models/03_interop.ipynb #75ae5e77
-_BETA_SCHEDULES = dict(linear="linear", scaled_linear="scaled_linear", cosine="squaredcos_cap_v2")
+_BETA_SCHEDULES = dict(linear="linear", scaled_linear="scaled_linear", cosine="squaredcos_cap_v2",
+                       sigmoid_beta="sigmoid")
+
+def _listed(config): # the same, with betas of any kind as a list
+    betas = config.get("trained_betas")
+    if betas is None: return config
+    return {**config, "trained_betas": torch.as_tensor(betas, dtype=torch.float64).tolist()}
 
 def schedule_from_diffusers(config:dict # of a diffusers scheduler, e.g. `scheduler.config`
                            )->NoiseSchedule:
     "Build the schedule that a diffusers configuration describes."
+    config = _listed(config)
     if config.get("_schedule") is not None: # ours, unless somebody has changed the rest since
         schedule = schedule_from_spec(config["_schedule"])
         if all(config.get(k) == v for k, v in schedule_to_diffusers(schedule).items()): return schedule
-    if config.get("trained_betas") is None and "beta_schedule" not in config:
-        raise ValueError(f"a configuration of {config.get('_class_name', 'this kind')} without beta_schedule or "
-                         f"trained_betas has "
-                         f"no equivalent here")
+    check_described(config)
     kinds = {v: k for k, v in _BETA_SCHEDULES.items()}
     ends = dict(beta_min=config.get("beta_start", 1e-4), beta_max=config.get("beta_end", 0.02))
     if config.get("trained_betas") is not None:
@@ -51,7 +65,8 @@ def schedule_to_diffusers(schedule:NoiseSchedule # or an object with `.schedule`
     config = dict(num_train_timesteps=base.n_steps, beta_schedule=_BETA_SCHEDULES.get(base.spec["kind"], "linear"),
                   **ends,
                   trained_betas=None, rescale_betas_zero_snr=zero_snr)
-    if base.spec["kind"] in _BETA_SCHEDULES and schedule_from_diffusers(config) == as_schedule(schedule): return config
+    known_to_both = base.spec["kind"] in _BETA_SCHEDULES and base.spec["kind"] != "sigmoid_beta"
+    if known_to_both and schedule_from_diffusers(config) == as_schedule(schedule): return config
     return config | dict(trained_betas=base.beta.tolist(), _schedule=spec)
 
 # %% ../nbs/api/4_models/03_interop.ipynb #ae936a56

@@ -372,8 +372,8 @@ def test_interface():
     sched.set_timesteps(timesteps=torch.tensor([500, 3]), device="cpu")
     assert sched.timesteps.tolist() == [500, 3] and sched.num_inference_steps == 2
     names = list(inspect.signature(sched.step).parameters)
-    assert names == ["noise", "t", "x_t", "eta", "use_clipped_model_output", "generator", "variance_noise",
-                     "return_dict"]
+    assert names == ["model_output", "timestep", "sample", "eta", "use_clipped_model_output", "generator",
+                     "variance_noise", "return_dict"]
 
 
 @pytest.mark.parametrize("call, message", [
