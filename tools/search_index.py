@@ -1,7 +1,8 @@
 "Split a rendered page into the sections that the search box looks through."
 from html.parser import HTMLParser
 
-SILENT = {"script", "style", "nav", "aside", "header", "footer", "svg", "button", "summary", "title"}
+SILENT = {"script", "style", "nav", "aside", "header", "footer", "svg", "button", "summary", "title",
+          "annotation"} # the source of a formula that stands before it already
 VOID = {"meta", "link", "img", "br", "hr", "input", "col"}
 
 
