@@ -33,17 +33,23 @@ class drop_noise(Processor):
 
 
 @lru_cache
-def own_methods(page:str)->set: # page of a module, from the site's top
-    "List `class.method` of the methods that stand in their class: they have no entry of their own."
+def without_entry(page:str)->tuple[set, set]: # page of a module, from the site's top -> methods, names that stay inside
+    "List what a module has and its page has no entry for: methods that stand in their class, names not in `__all__`."
     file = get_config().lib_path/f"{Path(page).stem}.py"
-    tree = ast.parse(file.read_text("utf-8")) if file.is_file() else ast.Module([], [])
-    return {f"{c.name}.{f.name}".lower() for c in tree.body if isinstance(c, ast.ClassDef)
-            for f in c.body if isinstance(f, ast.FunctionDef)}
+    body = ast.parse(file.read_text("utf-8")).body if file.is_file() else []
+    methods = {f"{c.name}.{f.name}".lower() for c in body if isinstance(c, ast.ClassDef)
+               for f in c.body if isinstance(f, ast.FunctionDef)}
+    public = {name for n in body if isinstance(n, ast.Assign) and ast.unparse(n.targets[0]) == "__all__"
+              for name in ast.literal_eval(n.value)}
+    inside = {n.name.lower() for n in body if isinstance(n, (ast.ClassDef, ast.FunctionDef)) and n.name not in public}
+    return methods, inside
 
 
 def shown_at(page:str, anchor:str)->str:
-    "Send a link to a method to its class where the method has no entry."
-    return anchor.partition(".")[0] if anchor[1:] in own_methods(page) else anchor
+    "Send a link to a method to its class, and one to a name without an entry to the page."
+    methods, inside = without_entry(page)
+    if anchor[1:].partition(".")[0] in inside: return ""
+    return anchor.partition(".")[0] if anchor[1:] in methods else anchor
 
 
 class link_here(Processor):
@@ -62,6 +68,7 @@ class link_here(Processor):
         def page(m): return f"[`{m[1]}`]({self.to(self.pages[m[1]])})" if m[1] in self.pages else m[0]
         def here(m): return f"]({self.to(m[1])}{shown_at(m[1], m[2] or '')})"
         md = re.sub(r"\[(`_\w+`)\]\([^)]*\)", r"\1", md) # private names have no entry to link to
+        md = re.sub(r"\[\[(`[^`]+`)\]\([^)]*\)\]\(", r"[\1](", md) # nbdev links a name inside a link too
         parts = re.split(r"(?ms)(^```.*?^```)", md)
         for i in range(0, len(parts), 2):
             parts[i] = re.sub(rf"\]\({re.escape(self.site)}([^)#]*)(#[^)]*)?\)", here, PAGE.sub(page, parts[i]))
