@@ -1,5 +1,6 @@
 "What nbdev does to each page of the docs besides its own processing: `doc_procs` in pyproject.toml."
 import ast
+import json
 import os
 import re
 from functools import lru_cache
@@ -32,17 +33,23 @@ class drop_noise(Processor):
 
 
 @lru_cache
-def own_methods(page:str)->set: # page of a module, from the site's top
-    "List `class.method` of the methods that stand in their class: they have no entry of their own."
+def without_entry(page:str)->tuple[set, set]: # page of a module, from the site's top -> methods, names that stay inside
+    "List what a module has and its page has no entry for: methods that stand in their class, names not in `__all__`."
     file = get_config().lib_path/f"{Path(page).stem}.py"
-    tree = ast.parse(file.read_text("utf-8")) if file.is_file() else ast.Module([], [])
-    return {f"{c.name}.{f.name}".lower() for c in tree.body if isinstance(c, ast.ClassDef)
-            for f in c.body if isinstance(f, ast.FunctionDef)}
+    body = ast.parse(file.read_text("utf-8")).body if file.is_file() else []
+    methods = {f"{c.name}.{f.name}".lower() for c in body if isinstance(c, ast.ClassDef)
+               for f in c.body if isinstance(f, ast.FunctionDef)}
+    public = {name for n in body if isinstance(n, ast.Assign) and ast.unparse(n.targets[0]) == "__all__"
+              for name in ast.literal_eval(n.value)}
+    inside = {n.name.lower() for n in body if isinstance(n, (ast.ClassDef, ast.FunctionDef)) and n.name not in public}
+    return methods, inside
 
 
 def shown_at(page:str, anchor:str)->str:
-    "Send a link to a method to its class where the method has no entry."
-    return anchor.partition(".")[0] if anchor[1:] in own_methods(page) else anchor
+    "Send a link to a method to its class, and one to a name without an entry to the page."
+    methods, inside = without_entry(page)
+    if anchor[1:].partition(".")[0] in inside: return ""
+    return anchor.partition(".")[0] if anchor[1:] in methods else anchor
 
 
 class link_here(Processor):
@@ -61,6 +68,7 @@ class link_here(Processor):
         def page(m): return f"[`{m[1]}`]({self.to(self.pages[m[1]])})" if m[1] in self.pages else m[0]
         def here(m): return f"]({self.to(m[1])}{shown_at(m[1], m[2] or '')})"
         md = re.sub(r"\[(`_\w+`)\]\([^)]*\)", r"\1", md) # private names have no entry to link to
+        md = re.sub(r"\[\[(`[^`]+`)\]\([^)]*\)\]\(", r"[\1](", md) # nbdev links a name inside a link too
         parts = re.split(r"(?ms)(^```.*?^```)", md)
         for i in range(0, len(parts), 2):
             parts[i] = re.sub(rf"\]\({re.escape(self.site)}([^)#]*)(#[^)]*)?\)", here, PAGE.sub(page, parts[i]))
@@ -141,3 +149,122 @@ class raw_films(Processor):
             if "slowddim-film" not in html: continue
             del out["data"]["text/html"]
             out["data"]["text/markdown"] = f"```{{=html}}\n{html}\n```"
+
+
+SENTENCE = re.compile(r"(?<=[.:!?])\s+(?=[A-Z*`])")
+DRAWN = dict(show_images="images", image_grid="a sheet of images", open="a sheet of images",
+             show_strip="images, a column for each moment or setting", plot_losses="losses of training and test")
+
+
+def plain(md:str)->str: # Markdown -> words to be read aloud
+    "Drop links, code marks and the backslashes of formulas, and what an attribute cannot hold."
+    md = re.sub(r"!?\[([^\]]*)\]\([^)]*\)", r"\1", md)
+    md = re.sub(r"\\(\w+)\{?", r" \1 ", re.sub(r"\\[,;:!]", " ", md)).replace("\\", "")
+    md = re.sub(r"[`*${}]", "", md).replace("'", "\N{RIGHT SINGLE QUOTATION MARK}").replace('"', "")
+    return " ".join(md.split())
+
+
+def calls(source:str)->list: # (name of what is called, the call), in the order of the text
+    "List the calls of a cell; none where it is more than Python."
+    try: found = [n for n in ast.walk(ast.parse(source)) if isinstance(n, ast.Call)]
+    except SyntaxError: return []
+    return [(getattr(n.func, "attr", getattr(n.func, "id", "")), n)
+            for n in sorted(found, key=lambda n: (n.end_lineno, n.end_col_offset))]
+
+
+def said_in(source:str, *names:str)->list: # of a cell; names of arguments
+    "Find texts that stand in calls of a cell as they are; those that are made of values are left out."
+    found = []
+    for name, call in calls(source):
+        found += [k.value for k in call.keywords if k.arg in names]
+        if name.removeprefix("set_") in names: found += call.args[:1]
+    texts = [s.value for s in found if isinstance(s, ast.Constant) and isinstance(s.value, str)]
+    return list(dict.fromkeys(texts))
+
+
+def drawn(source:str)->str: # what a cell says of what it draws, "" if nothing
+    "Take the titles of the plots, or the names of their axes."
+    titles, x, y = (said_in(source, *names) for names in (("title", "suptitle"), ("xlabel",), ("ylabel",)))
+    if titles or not x or not y: return "; ".join(titles)
+    return f"{', '.join(y)} by {', '.join(x)}"
+
+
+def kind(source:str)->str: # what a cell draws, by the function that draws it
+    "Say what sort of image it is, where nothing better is known."
+    return next((DRAWN[name] for name, _ in reversed(calls(source)) if name in DRAWN), "a figure")
+
+
+def introduction(md:str)->str: # Markdown before an image -> its last sentences
+    "Take what leads to an image: the end of the last paragraph, as much as fits a breath."
+    text = re.sub(r"(?ms)^(```.*?^```|\$\$.*?\$\$|:::.*?$|#{1,6} .*?$|\|.*?$)", "\n\n", md)
+    paragraphs = [p for p in re.split(r"\n\s*\n", text) if p.strip()]
+    said = ""
+    for sentence in reversed(SENTENCE.split(plain(paragraphs[-1])) if paragraphs else []):
+        if said and len(said) + len(sentence) > 180: break
+        said = f"{sentence} {said}".strip()
+    return said.rstrip(":")
+
+
+class describe_images(Processor):
+    "Give each image words for those who do not see it: its title, or what was said just before it."
+    def begin(self):
+        "Nothing was said yet."
+        self.heading, self.said = "", ""
+
+    def read(self, md:str):
+        "Keep what may introduce an image."
+        self.heading = (re.findall(r"(?m)^#{1,4} (.+?)(?: \{.*\})?$", md) or [self.heading])[-1]
+        self.said = introduction(md)
+
+    def words(self, source:str)->str:
+        "Describe an image of a cell."
+        what = next(filter(None, (drawn(source), self.said, kind(source))))
+        between = " " if self.heading[-1:] in ("", "?", "!") else ": "
+        return plain(f"{self.heading}{between}{what}")
+
+    def in_code(self, cell):
+        "Describe what a cell draws, each output by itself."
+        source, alts = "\n".join(s for s in cell.source.splitlines() if not s.startswith("#|")), []
+        for out in cell.get("outputs", []):
+            data = out.get("data", {})
+            image = any(k.startswith("image/") for k in data)
+            alts.append(self.words(source) if image else "")
+            film = "".join(data.get("text/html", ""))
+            if 'alt="animation' in film: data["text/html"] = film.replace('alt="', f'alt="{self.words(source)}: ', 1)
+            if "text/markdown" in data:
+                self.read("".join(data["text/markdown"]))
+                if cell.source.count("show_doc(") == 0: self.said = ""
+        if any(alts) and "#| fig-alt:" not in cell.source:
+            cell.source = f"#| fig-alt: {json.dumps(alts)}\n{cell.source}"
+
+    def in_prose(self, cell):
+        "Describe images of the text; a badge is no figure, and a GIF stands still for those who ask for rest."
+        def badge(m): return f"[{m[0]}]{{.badge-link}}"
+        def figure(m):
+            if not m[2].endswith(".gif"): return f'{m[0]}{{fig-alt="{plain(m[1])}"}}'
+            still = m[2].replace(".gif", "_still.png")
+            return (f'```{{=html}}\n<figure class="figure"><picture>\n'
+                    f'<source media="(prefers-reduced-motion: reduce)" srcset="{still}">\n'
+                    f'<img src="{m[2]}" alt="{plain(m[1])}" class="img-fluid figure-img"></picture>\n'
+                    f"<figcaption>{m[1]}</figcaption></figure>\n```")
+        text = re.sub(r"(?m)^\[!\[[^\]]+\]\([^)]+\)\]\([^)]+\)$", badge, cell.source)
+        cell.source = re.sub(r"(?m)^!\[([^\]]+)\]\(([^)\s]+)\)$", figure, text)
+
+    def cell(self, cell):
+        "Describe the images of one cell."
+        if cell.cell_type == "code": self.in_code(cell)
+        if cell.cell_type != "markdown": return
+        self.in_prose(cell)
+        self.read(cell.source)
+
+
+class set_apart(Processor):
+    "Put blank lines around Markdown outputs, which Quarto joins without, and keep both dashes of an option."
+    def cell(self, cell):
+        "Change the outputs of one cell."
+        for out in cell.get("outputs", []):
+            md = "".join(out.get("data", {}).get("text/markdown", ""))
+            if not md: continue
+            parts = re.split(r"(?ms)(^```.*?^```|`[^`\n]+`)", md)
+            parts[::2] = [re.sub(r"(?<![-\\])--(?=\w)", r"\\-\\-", part) for part in parts[::2]]
+            out["data"]["text/markdown"] = "\n\n{}\n\n".format("".join(parts).strip("\n"))

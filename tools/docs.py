@@ -1,5 +1,7 @@
 "Build the docs site in _docs: with Quarto where it is installed, else a preview of the same pages with pandoc."
 import argparse
+import html
+import json
 import os
 import shutil
 import subprocess
@@ -40,6 +42,19 @@ def process(n_workers:int=1)->Path: # folder of the processed pages
     return proc_nbs(str(NBS), n_workers=n_workers)
 
 
+def index_again(out:Path):
+    "Write Quarto's search index again: an entry for each function, and formulas once."
+    from search_index import entries
+    file = out/"search.json"
+    known = {entry["href"].partition("#")[0]: entry for entry in json.loads(file.read_text("utf-8"))}
+    found = []
+    for page, known_entry in known.items():
+        for entry in entries((out/page).read_text("utf-8"), page, known_entry["title"]):
+            entry["text"] = html.escape(entry["text"], quote=False)
+            found.append(dict(objectID=entry["href"], **entry, crumbs=known_entry.get("crumbs", [])))
+    file.write_text(json.dumps([e for e in found if e["text"]], ensure_ascii=False), encoding="utf-8")
+
+
 def preview(out:Path):
     "Render with pandoc."
     from preview import Site
@@ -59,6 +74,7 @@ def main():
     if shutil.which("quarto") and not args.preview:
         subprocess.run([Path(sys.executable).parent/"nbdev-docs", "--n-workers", "2"], cwd=ROOT, check=True)
         out = ROOT/"_docs"
+        index_again(out)
         print("Rendered with quarto.")
     else: preview(out)
     print(f"Open {out/'index.html'}, or run make docs-serve")

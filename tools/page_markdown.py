@@ -89,7 +89,9 @@ class Page:
                 opening = f'<details class="code-fold"{" open" if fold == "show" else ""}><summary>{head}</summary>'
                 code = "\n\n".join([html_block(opening), code, html_block("</details>")])
             parts.append(code)
-        if how.get("output", True): parts += [self.output(o, how) for o in cell.get("outputs", [])]
+        outputs = cell.get("outputs", []) if how.get("output", True) else []
+        alts = how.get("fig-alt") if isinstance(how.get("fig-alt"), list) else [how.get("fig-alt")]*len(outputs)
+        parts += [self.output(out, how | {"fig-alt": alt}) for out, alt in zip(outputs, alts)]
         body = "\n\n".join(filter(None, parts))
         if not body or how.get("output") == "asis": return body
         classes = " ".join(f".{c}" for c in str(how.get("classes", "")).split())

@@ -79,10 +79,11 @@ class Site:
         self.website, self.html = self.settings["website"], self.settings["format"]["html"]
         self.contents = self.website["sidebar"]["contents"]
         self.order, self.made, self.stamps = links_of(self.contents), set(), {}
-        self.theme = "".join((THEME/name).read_text("utf-8") for name in ("page.html", "callouts.lua"))
+        parts = THEME/"page.html", THEME/"callouts.lua", source/"scroll.lua"
+        self.theme = "".join(part.read_text("utf-8") for part in parts)
         names = [p.relative_to(source) for p in sorted(source.rglob("*")) if self.wanted(p)]
         self.pages = [p for p in names if p.suffix in PAGES]
-        self.files = [p for p in names if p.suffix not in (*PAGES, ".yml", ".scss")]
+        self.files = [p for p in names if p.suffix not in (*PAGES, ".yml", ".scss", ".lua")]
 
     def wanted(self, path:Path)->bool:
         "Leave out folders, and what starts with a dot or an underscore."
@@ -101,7 +102,10 @@ class Site:
         repo, branch = self.website["repo-url"], self.website["repo-branch"]
         home = {"home": "1"} if href == "index.ipynb" else {}
         made_of = "CHANGELOG.md" if href == "changelog.qmd" else f"{self.website['repo-subdir']}/{href}"
-        return dict(**home, root=root, sidebar=menu(self.contents, href, root), repo=repo,
+        site, card = self.website["site-url"].rstrip("/"), self.website["open-graph"]
+        seen = {"address": f"{site}/{html_path(page).as_posix()}", "card": site + card["image"],
+                "card-alt": html.escape(card["image-alt"])}
+        return dict(**home, **seen, root=root, sidebar=menu(self.contents, href, root), repo=repo,
                     source=f"{repo}/blob/{branch}/{made_of}",
                     before=near((at or 0) - 1, "before", "‹ {}"), after=near((at or 0) + 1, "after", "{} ›"),
                     footer=self.website["page-footer"]["left"], **{"site-title": self.website["title"]},
@@ -109,9 +113,10 @@ class Site:
 
     def pandoc(self, text:str, variables:dict)->str: # Markdown; template variables
         "Convert one page."
-        args = [PANDOC, "--from", FORMAT, "--to", "html5", "--template", str(THEME/"page.html"),
-                "--lua-filter", str(THEME/"callouts.lua"), "--mathml", "--toc",
-                "--toc-depth", str(self.html["toc-depth"]), "--wrap", "none", "--columns", "9999", "--standalone"]
+        filters = [f"--lua-filter={path}" for path in (THEME/"callouts.lua", self.source/"scroll.lua")]
+        args = [PANDOC, "--from", FORMAT, "--to", "html5", "--template", str(THEME/"page.html"), *filters,
+                "--mathml", "--toc", "--toc-depth", str(self.html["toc-depth"]), "--wrap", "none",
+                "--columns", "9999", "--standalone"]
         for name, value in variables.items(): args += ["-V", f"{name}={value}"]
         return subprocess.run(args, input=text, encoding="utf-8", capture_output=True, check=True).stdout
 

@@ -1,7 +1,9 @@
 "Split a rendered page into the sections that the search box looks through."
 from html.parser import HTMLParser
+from unicodedata import name
 
-SILENT = {"script", "style", "nav", "aside", "header", "footer", "svg", "button", "summary", "title"}
+SILENT = {"script", "style", "nav", "aside", "header", "footer", "svg", "button", "summary", "title",
+          "annotation"} # the source of a formula that stands before it already
 VOID = {"meta", "link", "img", "br", "hr", "input", "col"}
 
 
@@ -46,7 +48,17 @@ def words(text:str)->str:
     return " ".join(word for word in text.split() if any(c.isalpha() for c in word))
 
 
+def spelled(text:str)->str: # text -> its Greek letters by name, each once
+    "Spell Greek letters, so that who types \"sigma\" finds the formula."
+    found = dict.fromkeys(c for c in text if "\N{GREEK CAPITAL LETTER ALPHA}" <= c <= "\N{GREEK SMALL LETTER OMEGA}")
+    return " ".join(dict.fromkeys(name(c).split()[-1].lower() for c in found))
+
+
 def entries(html:str, href:str, title:str)->list[dict]:
     "List what can be found on a page."
-    return [dict(href=href + (f"#{anchor}" if anchor else ""), title=title, section=heading.strip(),
-                 text=words("".join(text))) for anchor, heading, text in read_page(html).found]
+    found = []
+    for anchor, heading, parts in read_page(html).found:
+        text = "".join(parts)
+        found.append(dict(href=href + (f"#{anchor}" if anchor else ""), title=title, section=heading.strip(),
+                          text=f"{words(text)} {spelled(text)}".strip()))
+    return found

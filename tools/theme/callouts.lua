@@ -1,4 +1,4 @@
--- What Quarto does and plain pandoc does not: callouts, tables and display math that scroll by themselves.
+-- What Quarto does and plain pandoc does not: callouts, and words for images.
 local names = {note = "Note", tip = "Tip", warning = "Warning", important = "Important", caution = "Caution"}
 
 local function callout(div, kind)
@@ -27,8 +27,10 @@ function Div(div)
   end
 end
 
-function Table(t) return pandoc.Div(t, {class = "table-scroll"}) end
-
-function Math(m)
-  if m.mathtype == "DisplayMath" then return pandoc.Span(m, {class = "math-scroll"}) end
+function Image(image) -- words for those who do not see it, where Quarto reads them
+  if image.attributes["fig-alt"] then
+    image.attributes.alt = image.attributes["fig-alt"]
+    image.attributes["fig-alt"] = nil
+  end
+  return image
 end
