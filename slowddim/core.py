@@ -22,7 +22,7 @@ import operator
 import os
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
-from numbers import Integral
+from numbers import Integral, Real
 
 import torch
 from torch import Tensor
@@ -73,60 +73,107 @@ class Registry(dict):
     def __missing__(self, name): check_choice(self.kind, name, self)
 
 # %% ../nbs/api/1_core/01_core.ipynb #ba04302a
+def _plain(value): # the Python number in a NumPy scalar, a 0-d array or a 0-d tensor; anything else as it is
+    return value.item() if getattr(value, "ndim", None) == 0 and hasattr(value, "item") else value
+
+def _float(number): # of any size
+    try: return float(number)
+    except OverflowError: return math.inf if number > 0 else -math.inf # an integer of more than 308 digits
+
 def check_int(name:str, # argument name, for the message
-              value:object, # an int, NumPy integer or 0-d integer tensor
+              value:object, # an int, NumPy integer, or 0-d integer array or tensor; no bool
               lo:int|None=None, # smallest accepted value
               hi:int|None=None # largest accepted value
              )->int: # a Python int
     "Convert `value` to `int`; `TypeError` if it is no integer, `ValueError` outside `[lo, hi]`."
-    is_int = isinstance(value, Integral) and not isinstance(value, bool)
-    if isinstance(value, Tensor):
-        is_int = value.ndim == 0 and not value.is_floating_point() and value.dtype != torch.bool
-    if not is_int: raise TypeError(f"{name} must be an integer, got {value!r} ({type(value).__name__})")
-    value = operator.index(value)
-    if (lo is not None and value < lo) or (hi is not None and value > hi):
+    number = _plain(value)
+    if type(number) is not int:
+        if not isinstance(number, Integral) or isinstance(number, bool):
+            raise TypeError(f"{name} must be an integer, got {value!r} ({type(value).__name__})")
+        number = operator.index(number)
+    if (lo is not None and number < lo) or (hi is not None and number > hi):
         span = f"at least {lo}" if hi is None else f"at most {hi}" if lo is None else f"in [{lo}, {hi}]"
-        raise ValueError(f"{name} must be {span}, got {value}")
-    return value
+        raise ValueError(f"{name} must be {span}, got {number}")
+    return number
 
 # %% ../nbs/api/1_core/01_core.ipynb #ec9c3bd0
 def check_number(name:str, # argument name, for the message
-                 value:object, # an int or float
+                 value:object, # an int or float, also NumPy's, or a 0-d array or tensor of one; no bool
                  lo:float|None=None, # smallest accepted value
                  hi:float|None=None # largest accepted value
                 )->float: # a finite Python float
     "Convert `value` to a finite `float`; `TypeError` if it is no number, `ValueError` outside `[lo, hi]`."
-    if isinstance(value, (bool, str)) or value is None: raise TypeError(f"{name} must be a number, got {value!r}")
-    try: value = float(value)
-    except (TypeError, ValueError) as e: raise TypeError(f"{name} must be a number, got {value!r}") from e
+    number = _plain(value)
+    if not isinstance(number, Real) or isinstance(number, bool):
+        raise TypeError(f"{name} must be a number, got {value!r}")
+    number = _float(number)
     lo, hi = (-math.inf if lo is None else lo), (math.inf if hi is None else hi)
-    if not math.isfinite(value) or not lo <= value <= hi:
-        raise ValueError(f"{name} must be a finite number in [{lo}, {hi}], got {value}")
-    return value
+    if not math.isfinite(number) or not lo <= number <= hi:
+        raise ValueError(f"{name} must be a finite number in [{lo}, {hi}], got {number}")
+    return number
 
 # %% ../nbs/api/1_core/01_core.ipynb #e7383881
-def check_clip(clip:float|tuple # None, a positive number, or (lo, hi)
+def check_clip(clip:float|tuple # None, a positive number, or (lo, hi); an end may be infinite
               )->tuple|None: # (lo, hi)
     "Turn `clip` into a range; a single number c means (-c, c)."
     if clip is None: return None
-    single = isinstance(clip, (int, float)) and not isinstance(clip, bool)
-    lo, hi = (-clip, clip) if single else clip if isinstance(clip, (tuple, list)) and len(clip) == 2 else (None, None)
-    if not (isinstance(lo, (int, float)) and isinstance(hi, (int, float)) and lo < hi):
+    single = not isinstance(clip, (tuple, list))
+    ends = [_plain(end) for end in ([clip] if single else clip)]
+    real = all(isinstance(end, Real) and not isinstance(end, bool) for end in ends)
+    if single and real: ends = [-ends[0], ends[0]]
+    if not real or len(ends) != 2 or not ends[0] < ends[1]:
         raise ValueError(f"clip must be None, a positive number or (lo, hi) with lo < hi, got {clip!r}")
-    return float(lo), float(hi)
+    return _float(ends[0]), _float(ends[1])
+
+# %% ../nbs/api/1_core/01_core.ipynb #1c858fbd
+def all_finite(x:Tensor # real numbers, any shape
+              )->bool:
+    "Say whether no value is NaN or infinite; a finite sum settles it."
+    return math.isfinite(x.sum().item()) or bool(torch.isfinite(x).all())
+
+def check_real(x:object, # what the caller passed
+               name:str # argument name, for the message
+              )->Tensor: # `x`, unchanged
+    "Return `x` if it is a tensor of 16 to 64 bit floating-point numbers, else raise a `TypeError`."
+    if not isinstance(x, Tensor) or x.dtype not in _REAL or x.layout != torch.strided:
+        kind = f"{x.dtype}" if isinstance(x, Tensor) else type(x).__name__
+        if isinstance(x, Tensor) and x.layout != torch.strided: kind += f" ({x.layout})"
+        if kind == "torch.uint8": kind += ": see to_unit"
+        raise TypeError(f"{name} must be a floating-point tensor (B, C, H, W), got {kind}")
+    return x
+
+class NotFinite(ValueError):
+    "What is NaN or infinite, and in which image of the batch."
+    def __init__(self,
+                 what:str, # and where
+                 image:int, # its number, counted from 0
+                 hint:str="" # what may help
+                ):
+        super().__init__(what, image, hint)
+        self.what, self.image, self.hint = what, image, hint
+
+    def __str__(self): return f"{self.what}, image number {self.image}{self.hint}"
+
+def check_finite(x:Tensor, # numbers of images (B, ...)
+                 what:str # they are, for the message
+                )->Tensor: # `x`, unchanged
+    "Return `x` if it is finite, else raise a `ValueError` that says in which image it is not."
+    if not all_finite(x): raise NotFinite(f"{what} NaN or infinite", int((~torch.isfinite(x)).nonzero()[0, 0]))
+    return x
 
 # %% ../nbs/api/1_core/01_core.ipynb #244c0902
+_REAL = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+
 def check_images(x:object, # what the caller passed
                  name:str="x_T" # argument name, for the message
                 )->Tensor: # `x`, unchanged
     "Return `x` if it is a finite floating-point batch `(B, ...)`, else raise `TypeError` or `ValueError`."
-    if not isinstance(x, Tensor) or not x.is_floating_point():
-        kind = f"a {x.dtype} tensor" if isinstance(x, Tensor) else type(x).__name__
-        raise TypeError(f"{name} must be a floating-point tensor (B, C, H, W), got {kind}")
+    check_real(x, name)
     if x.ndim < 2 or x.numel() == 0:
         raise ValueError(f"{name} must be a non-empty batch (B, ...), got shape {tuple(x.shape)}")
-    n_bad = int((~torch.isfinite(x)).sum())
-    if n_bad: raise ValueError(f"{name} holds {n_bad} values that are NaN or infinite, all must be finite")
+    if not all_finite(x):
+        n_bad = int((~torch.isfinite(x)).sum())
+        raise ValueError(f"{name} holds {n_bad} values that are NaN or infinite, all must be finite")
     return x
 
 # %% ../nbs/api/1_core/01_core.ipynb #381baa02
@@ -134,41 +181,60 @@ def check_same_shape(x:Tensor, # the reference
                      y:Tensor, # what must match it
                      names:str="x_t and eps" # for the message
                     )->None:
-    "Raise a `ValueError` unless `x` and `y` have the same shape."
+    "Raise a `ValueError` unless `x` and `y` have the same shape; a `TypeError` unless they are tensors."
+    if not isinstance(x, Tensor) or not isinstance(y, Tensor):
+        raise TypeError(f"{names} must be tensors, got {type(x).__name__} and {type(y).__name__}")
     if x.shape != y.shape:
         raise ValueError(f"{names} must have the same shape, got {tuple(x.shape)} and {tuple(y.shape)}")
+
+# %% ../nbs/api/1_core/01_core.ipynb #bf612744
+def as_float64(values:object, # numbers: a tensor, an array or a (nested) list
+               name:str, # argument name, for the message
+               *, finite:bool=True # False: they may be NaN
+              )->Tensor: # on the CPU
+    "Convert numbers to float64; `TypeError` for what is no real number, `ValueError` for NaN and infinity."
+    try: found = values if isinstance(values, Tensor) else torch.as_tensor(values)
+    except (TypeError, ValueError, RuntimeError, OverflowError) as e:
+        raise TypeError(f"{name} must be numbers, got {values!r:.80}: {str(e).splitlines()[0]}") from e
+    if found.dtype == torch.bool or found.is_complex() or found.layout != torch.strided:
+        raise TypeError(f"{name} must be real numbers, got {found.dtype}")
+    if isinstance(values, Tensor): found = found.detach().cpu().double()
+    else: found = torch.as_tensor(values, dtype=torch.float64) # a list is read in full, not through float32
+    if finite and not all_finite(found): raise ValueError(f"{name} must be finite, got NaN or infinity")
+    return found
 
 # %% ../nbs/api/1_core/01_core.ipynb #5d2ed5d9
 def append_dims(v:Tensor, # (B,)
                 ndim:int # wanted number of dimensions
                )->Tensor: # (B, 1, ..., 1)
     "Append size-1 dimensions to `v` until it has `ndim`."
-    if v.ndim > ndim: raise ValueError(f"cannot view {v.ndim} dimensions as {ndim}")
+    if not isinstance(v, Tensor): raise TypeError(f"v must be a tensor, got {type(v).__name__}")
+    if v.ndim > check_int("ndim", ndim, 0, 64): raise ValueError(f"cannot view {v.ndim} dimensions as {ndim}")
     return v[(...,) + (None,)*(ndim - v.ndim)]
 
 # %% ../nbs/api/1_core/01_core.ipynb #ab9cd797
-def mix_seed(*parts:int # any number of integers, order matters
+def mix_seed(*parts:int # any number of integers in [0, 2**64), order matters
             )->int: # in [0, 2**63)
     "Mix integers into one well-spread 63-bit seed (splitmix64)."
     mask, h = (1 << 64) - 1, 0
     for part in parts:
-        h = (h ^ (check_int("seed", part) & mask)) + 0x9E3779B97F4A7C15 & mask
+        h = (h ^ check_int("seed", part, 0, mask)) + 0x9E3779B97F4A7C15 & mask
         h = (h ^ h >> 30) * 0xBF58476D1CE4E5B9 & mask
         h = (h ^ h >> 27) * 0x94D049BB133111EB & mask
         h ^= h >> 31
     return h >> 1
 
 # %% ../nbs/api/1_core/01_core.ipynb #edffbfa7
-def seeded_generator(*parts:int # e.g. `seed, image_number`
+def seeded_generator(*parts:int # in [0, 2**64), e.g. `seed, image_number`
                     )->torch.Generator: # on the CPU
     "Return a CPU generator whose stream depends on `parts` alone."
     return torch.Generator().manual_seed(mix_seed(*parts))
 
-def fresh_generator(seed:int|None=None # None: another stream every time
+def fresh_generator(seed:int|None=None # in [0, 2**32): torch reads no more of it; None: another stream every time
                    )->torch.Generator: # on the CPU
     "Return a CPU generator for a run that may have a seed."
     g = torch.Generator()
-    g.seed() if seed is None else g.manual_seed(check_int("seed", seed, 0))
+    g.seed() if seed is None else g.manual_seed(check_int("seed", seed, 0, 2**32 - 1))
     return g
 
 # %% ../nbs/api/1_core/01_core.ipynb #e9b5d11a
@@ -180,13 +246,22 @@ def _image_seed(seed:int, # seed of the whole run
     for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)): h = (h ^ h >> shift)*factor & 0xFFFFFFFF
     return h ^ h >> 16
 
+# %% ../nbs/api/1_core/01_core.ipynb #6f9e91ac
+def image_numbers(start:int, # number of the first image
+                  n:int # how many images
+                 )->range:
+    "Return the numbers of a run's images; `ValueError` where they would begin again."
+    n = check_int("n", n, 0, 2**32)
+    start = check_int("start", start, 0, 2**32 - n)
+    return range(start, start + n)
+
 # %% ../nbs/api/1_core/01_core.ipynb #c6babc18
-def image_generators(seed:int, # seed of the whole run
+def image_generators(seed:int, # seed of the whole run, in [0, 2**64)
                      start:int, # number of the first image
-                     n:int # how many images
+                     n:int # how many images; start + n is at most 2**32
                     )->list[torch.Generator]: # one CPU generator per image
     "Return the random streams of images `start` to `start+n-1`."
-    return [torch.Generator().manual_seed(_image_seed(seed, i)) for i in range(start, start + n)]
+    return [torch.Generator().manual_seed(_image_seed(seed, i)) for i in image_numbers(start, n)]
 
 # %% ../nbs/api/1_core/01_core.ipynb #e82e4cd0
 def check_generator(generator:torch.Generator|list, # what the caller passed
@@ -205,12 +280,21 @@ def check_generator(generator:torch.Generator|list, # what the caller passed
 def randn(shape:tuple, # (B, ...)
           *, generator:torch.Generator|list|None=None, # one for the batch, or a list of B; None: torch's global one
           device:str|torch.device|None=None, # where the result goes; None: CPU
-          dtype:torch.dtype=torch.float32 # of the result
+          dtype:torch.dtype=torch.float32 # of the result, a floating-point type
          )->Tensor: # standard normal, `shape`
     "Draw standard normal noise; with a list of generators image `i` depends on generator `i` alone."
-    def draw(s, g): return torch.randn(s, generator=g, device=device if g is None else g.device, dtype=dtype).to(device)
-    if not isinstance(check_generator(generator, shape[0]), (list, tuple)): return draw(tuple(shape), generator)
-    return torch.stack([draw(tuple(shape[1:]), g) for g in generator])
+    if not isinstance(shape, torch.Size):
+        if not isinstance(shape, (tuple, list)): raise TypeError(f"shape must be a tuple (B, ...), got {shape!r}")
+        shape = torch.Size(check_int("shape", size, 0) for size in shape)
+    if not shape: raise ValueError("shape must be (B, ...), got ()")
+    if dtype not in _REAL: raise TypeError(f"dtype must be a floating-point type, got {dtype!r}")
+    if not isinstance(device, torch.device): device = torch.device("cpu") if device is None else default_device(device)
+    def draw(s, g):
+        z = torch.randn(s, generator=g, device=device if g is None else g.device, dtype=dtype)
+        return z if z.device == device else z.to(device)
+    if not isinstance(check_generator(generator, shape[0]), (list, tuple)): return draw(shape, generator)
+    if not generator: return torch.empty(shape, device=device, dtype=dtype)
+    return torch.stack([draw(shape[1:], g) for g in generator])
 
 # %% ../nbs/api/1_core/01_core.ipynb #c545f726
 DATA_RANGE = (-1., 1.) # what clean images lie in, unless a model's card says otherwise
@@ -218,13 +302,15 @@ DATA_RANGE = (-1., 1.) # what clean images lie in, unless a model's card says ot
 def to_unit(pixels:Tensor # uint8, any shape
            )->Tensor: # float32 in [-1, 1]
     "Map bytes 0..255 to the range [-1, 1] the network sees."
-    if pixels.dtype != torch.uint8: raise TypeError(f"pixels must be uint8, got {pixels.dtype}")
+    if not isinstance(pixels, Tensor) or pixels.dtype != torch.uint8:
+        raise TypeError(f"pixels must be uint8, got {getattr(pixels, 'dtype', type(pixels).__name__)}")
     return pixels.float().div_(127.5).sub_(1)
 
 # %% ../nbs/api/1_core/01_core.ipynb #933c0e49
-def to_pixels(x:Tensor # float in [-1, 1], any shape; values outside are clamped
+def to_pixels(x:Tensor # float in [-1, 1], any shape; finite values outside are clamped
              )->Tensor: # uint8
     "Map [-1, 1] to the nearest byte; the inverse of `to_unit`."
+    if not all_finite(check_real(x, "x")): raise ValueError("x holds NaN or infinity, which no byte stands for")
     return x.float().add(1).mul_(127.5).round_().clamp_(0, 255).to(torch.uint8)
 
 # %% ../nbs/api/1_core/01_core.ipynb #84a9020d
@@ -235,14 +321,29 @@ def as_pair(size:int|tuple # one number, or (height, width)
     if len(pair) != 2: raise ValueError(f"size must be one number or (height, width), got {size!r}")
     return tuple(check_int("size", s, 1) for s in pair)
 
-def pad_images(x:Tensor, # (..., H, W)
+def _height_and_width(x): # of images (..., H, W)
+    if not isinstance(x, Tensor): raise TypeError(f"images must be a tensor (..., H, W), got {type(x).__name__}")
+    if x.ndim < 2: raise ValueError(f"images must be (..., H, W), got shape {tuple(x.shape)}")
+    return x.shape[-2:]
+
+def _check_has(dtype, value): # is there such a number?
+    real = dtype.is_floating_point or dtype.is_complex
+    lo, hi = 0, 1
+    if dtype != torch.bool:
+        kind = torch.finfo(dtype) if real else torch.iinfo(dtype)
+        lo, hi = kind.min, kind.max
+    if not lo <= value <= hi or not (real or value.is_integer()):
+        raise ValueError(f"value must be a number that {dtype} has, in [{lo:g}, {hi:g}], got {value:g}")
+
+def pad_images(x:Tensor, # (..., H, W), any dtype
                size:int|tuple, # wanted height and width: one number, or two
-               value:float=-1. # background
+               value:float=-1. # background; `ValueError` if the images' dtype does not have it
               )->Tensor: # (..., height, width)
     "Centre images on a larger background."
-    (h, w), (height, width) = x.shape[-2:], as_pair(size)
+    (h, w), (height, width), value = _height_and_width(x), as_pair(size), check_number("value", value)
     if h > height or w > width:
         raise ValueError(f"cannot pad {h}x{w} images to {height}x{width}: they are larger")
+    _check_has(x.dtype, value)
     top, left = (height - h)//2, (width - w)//2
     return torch.nn.functional.pad(x, (left, width - w - left, top, height - h - top), value=value)
 
@@ -252,7 +353,7 @@ def crop_images(x:Tensor, # (..., H, W)
                )->Tensor: # (..., height, width)
     "Cut the centre out again; the inverse of `pad_images`."
     if size is None: return x
-    (h, w), (height, width) = x.shape[-2:], as_pair(size)
+    (h, w), (height, width) = _height_and_width(x), as_pair(size)
     if h < height or w < width:
         raise ValueError(f"cannot crop {h}x{w} images to {height}x{width}: they are smaller")
     top, left = (h - height)//2, (w - width)//2
@@ -262,10 +363,11 @@ def crop_images(x:Tensor, # (..., H, W)
 def model_output(out:object, # tensor or object with `.sample`
                  like:Tensor # the model's input
                 )->Tensor: # same shape as `like`
-    "Unwrap what a model returned; `ValueError` if its shape differs from its input's."
+    "Unwrap what a model returned; `ValueError` if its shape differs from its input's, `TypeError` if it is not real."
     out = getattr(out, "sample", out)
     if not isinstance(out, Tensor):
         raise TypeError(f"a model must return a tensor or an object with .sample, got {type(out).__name__}")
+    if out.dtype not in _REAL: raise TypeError(f"a model must return floating-point numbers, got {out.dtype}")
     check_same_shape(like, out, "the model's input and output")
     return out
 
@@ -280,6 +382,7 @@ def model_shape(model:Callable, # any model
         if size is None or channels is None:
             raise ValueError("shape=(C, H, W) is needed: the model has no config with in_channels and sample_size")
         shape = (channels, *(size if isinstance(size, (list, tuple)) else (size, size)))
+    if not isinstance(shape, (tuple, list)): raise TypeError(f"shape must be (C, H, W), got {shape!r}")
     if len(shape) != 3: raise ValueError(f"shape must be (C, H, W), got {tuple(shape)}")
     return tuple(check_int("shape", s, 1) for s in shape)
 
@@ -311,23 +414,41 @@ def default_device(device:str|torch.device|None=None # a device, its name, or No
     if torch.cuda.is_available(): return _own_gpu()
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
+# %% ../nbs/api/1_core/01_core.ipynb #2e4ba5c0
+def as_double(x:Tensor # anywhere
+             )->Tensor: # float64, on the device of `x` if it has float64, else on the CPU
+    "Convert to float64 where there is one."
+    return x.cpu().double() if x.device.type == "mps" else x.double()
+
+def cast_like(y:Tensor, # from `as_double`
+              x:Tensor # what it was made from
+             )->Tensor: # dtype and device of `x`
+    "Bring a result back: the number of bits first, then the device."
+    return y.to(x.dtype).to(x.device)
+
 # %% ../nbs/api/1_core/01_core.ipynb #c56dcb29
 PRECISIONS = ("auto", "fp32", "bf16")
+
+def _device_type(device): # "cpu", "cuda", ...
+    if isinstance(device, torch.device): return device.type
+    return default_device("cpu" if device is None else device).type
 
 def pick_precision(precision:str, # one of `PRECISIONS`
                    device:torch.device # where the model is
                   )->str: # "fp32" or "bf16"
     "Settle whether to compute in float32 or in bfloat16."
+    kind = _device_type(device)
     if check_choice("precision", precision, PRECISIONS) != "auto": return precision
-    if device.type == "cuda": fast = torch.cuda.is_bf16_supported()
-    else: fast = device.type == "cpu" and getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)()
+    if kind == "cuda": fast = torch.cuda.is_bf16_supported()
+    else: fast = kind == "cpu" and getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)()
     return "bf16" if fast else "fp32"
 
 def autocast(precision:str, # one of `PRECISIONS`
              device:torch.device # where the model is
             ): # a context manager
     "Open a context in which a network computes with `precision`."
-    return torch.autocast(device.type, torch.bfloat16) if pick_precision(precision, device) == "bf16" else nullcontext()
+    if pick_precision(precision, device) != "bf16": return nullcontext()
+    return torch.autocast(_device_type(device), torch.bfloat16)
 
 # %% ../nbs/api/1_core/01_core.ipynb #3eef680a
 _GREEK = {"βmin": "beta_min", "βmax": "beta_max", "η": "eta"}

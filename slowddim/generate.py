@@ -23,8 +23,8 @@ import torch
 from fastcore.meta import delegates
 from torch import Tensor
 
-from .core import DATA_RANGE, as_pair, check_choice, check_clip, check_int, check_number, crop_images
-from .core import image_generators, model_device, model_shape, progress_bar, randn, to_pixels
+from .core import DATA_RANGE, NotFinite, as_pair, check_choice, check_clip, check_int, check_number, crop_images
+from .core import image_generators, image_numbers, model_device, model_shape, progress_bar, randn, to_pixels
 from .ddim import ddim_trajectory, plan_steps
 from .ddpm import VARIANCES
 from .fast import Arithmetic, fast_copy, model_fingerprint, pick_arithmetic, pick_batch_size
@@ -116,7 +116,8 @@ def _batches(model, schedule, numbers, shape, timesteps, batch_size, seed, label
         x_T = randn((len(own), *shape), generator=own, device=device)
         mine = None if labels is None else labels[first - numbers.start:][:len(own)]
         asked = ask_for(model, mine, guidance)
-        x_0 = last_x0(solver_trajectory(asked, x_T, schedule, timesteps, generator=own, **how))
+        try: x_0 = last_x0(solver_trajectory(asked, x_T, schedule, timesteps, generator=own, **how))
+        except NotFinite as e: raise NotFinite(e.what, first + e.image, e.hint) from None # its number in the run
         yield first, to_images(x_0, model)
 
 def _count_evaluations(n:int, # images
@@ -145,7 +146,7 @@ def iter_images(model:Callable, # `model(x, t)` predicting noise, or `model(x, t
                 labels:str|int|list|Tensor|None=None, # names or numbers, see `image_labels`; None: all labels, evenly
                 guidance:float=1., # 0 ignores the labels, 1 obeys them, above: exaggerates them, see `guided`
                 seed:int=0, # image i depends on (seed, i) alone
-                start:int=0, # number of the first image
+                start:int=0, # number of the first image; start + n is at most 2**32
                 batch_size:int|None=None, # images per evaluation; None: 64, on a GPU 512, or probed for a long run
                 precision:str|Arithmetic="auto", # of the network: "auto", "fp32" (as it is), "bf16", or an `Arithmetic`
                 compile:bool|str="auto" # by `torch.compile`? "auto": if the run is long enough to pay
@@ -154,12 +155,14 @@ def iter_images(model:Callable, # `model(x, t)` predicting noise, or `model(x, t
     if isinstance(model, Guided):
         told = _told_by(model, dict(labels=labels, guidance=guidance))
         model, labels, guidance = model.net, told["labels"], told["guidance"]
-    schedule, n, start = as_schedule(schedule), check_int("n", n, 1), check_int("start", start, 0)
+    schedule, n = as_schedule(schedule), check_int("n", n, 1)
+    numbers = image_numbers(start, n)
     solver, eta = pick_solver(solver, eta, variance)
+    timesteps = as_timesteps(timesteps, schedule, spacing) # once: it may be an iterator
     steps = plan_steps(schedule, timesteps, eta=eta, variance=variance, spacing=spacing)
-    seed, shape = check_int("seed", seed, 0), model_shape(model, shape)
-    if batch_size is not None: check_int("batch_size", batch_size, 1)
-    labels = image_labels(model, seed, start, n, labels)
+    seed, shape = check_int("seed", seed, 0, 2**64 - 1), model_shape(model, shape)
+    if batch_size is not None: batch_size = check_int("batch_size", batch_size, 1)
+    labels = image_labels(model, seed, numbers.start, n, labels)
     ask_for(model, labels, guidance) # refuses a scale that the network cannot have
     evaluations = _count_evaluations(n, len(steps), solver, guidance)
     arithmetic = pick_arithmetic(model, precision, compile, evaluations)
@@ -167,7 +170,6 @@ def iter_images(model:Callable, # `model(x, t)` predicting noise, or `model(x, t
         batch_size = pick_batch_size(fast_copy(model, arithmetic._replace(compiled=False)), shape, evaluations)
     network = fast_copy(model, arithmetic, batch_size*count_branches(guidance))
     how = dict(solver=solver, eta=eta, variance=variance, spacing=spacing, clip=check_clip(clip))
-    numbers = range(start, start + n)
     return _batches(network, schedule, numbers, shape, timesteps, batch_size, seed, labels, guidance, how)
 
 # %% ../nbs/api/4_models/05_generate.ipynb #f20c56f2

@@ -15,21 +15,23 @@ __all__ = ['SCHEDULES', 'SPACINGS', 'NoiseSchedule', 'from_betas', 'linear_sched
            'subsequence', 'logsnr_times', 'as_timesteps']
 
 # %% ../nbs/api/2_sampling/01_schedule.ipynb #6eb8af6e
+import copy
 import inspect
 import math
 from collections.abc import Callable, Iterable
 from fractions import Fraction
+from numbers import Integral
 
 import torch
 from torch import Tensor
 
-from .core import Registry, accept_greek, check_int, check_number
+from .core import Registry, accept_greek, all_finite, as_double, as_float64, check_int, check_number, check_real
 
 # %% ../nbs/api/2_sampling/01_schedule.ipynb #88bf6929
 def _checked_table(alpha_bar # (T,) list or tensor
                   )->Tensor: # (T,) float64 on the CPU
     "Return alpha-bar as a float64 table; `ValueError` unless it falls strictly and lies in (0, 1), the last in [0, 1)."
-    ab = torch.as_tensor(alpha_bar, dtype=torch.float64).detach().clone().cpu()
+    ab = as_float64(alpha_bar, "alpha_bar", finite=False).clone()
     if ab.ndim != 1 or len(ab) == 0: raise ValueError(f"alpha_bar must have shape (T,), got {tuple(ab.shape)}")
     if not bool(torch.isfinite(ab).all()) or ab[0] >= 1 or ab[-1] < 0:
         raise ValueError(f"alpha_bar must lie in (0, 1), its last entry in [0, 1), got {ab[0].item():.6g} ... "
@@ -44,14 +46,28 @@ class NoiseSchedule:
                  alpha_bar:list|Tensor, # (T,) list or tensor, strictly decreasing, in (0, 1); the last may be 0
                  spec:dict|None=None # how to build it again; None: the table itself
                 ):
-        self.alpha_bar = _checked_table(alpha_bar)
-        self.n_steps = len(self.alpha_bar)
-        self.spec = dict(spec) if spec else dict(kind="table", alpha_bar=self.alpha_bar.tolist())
+        self._table = _checked_table(alpha_bar)
+        self._spec = copy.deepcopy(dict(spec)) if spec else dict(kind="table", alpha_bar=self._table.tolist())
+
+    @property
+    def n_steps(self)->int:
+        "How many times there are, T."
+        return len(self._table)
+
+    @property
+    def alpha_bar(self)->Tensor: # (T,) float64, a copy: changing it does not change the schedule
+        "Share of the variance that is still the image's at each time."
+        return self._table.clone()
+
+    @property
+    def spec(self)->dict: # a copy
+        "How to build the schedule again, see `schedule_from_spec`."
+        return copy.deepcopy(self._spec)
 
     @property
     def alpha(self)->Tensor: # (T,) float64
         "Share of the variance each single step keeps."
-        return self.alpha_bar / torch.cat([self.alpha_bar.new_ones(1), self.alpha_bar[:-1]])
+        return self._table / torch.cat([self._table.new_ones(1), self._table[:-1]])
 
     @property
     def beta(self)->Tensor: # (T,) float64
@@ -61,26 +77,28 @@ class NoiseSchedule:
     @property
     def sigma(self)->Tensor: # (T,) float64
         "Noise-to-signal ratio sqrt((1 - alpha_bar) / alpha_bar) (DDIM eq. 13)."
-        return ((1 - self.alpha_bar) / self.alpha_bar).sqrt()
+        return ((1 - self._table) / self._table).sqrt()
 
     def at(self, t:int|Tensor): # int in [-1, T-1], or an integer tensor
         "Return alpha-bar at `t`: a float for an int, a float64 tensor for a tensor; `t=-1` gives exactly 1."
-        if isinstance(t, Tensor) and t.ndim > 0: return _look_up(self.alpha_bar, t)
+        if isinstance(t, Tensor) and t.ndim > 0: return _look_up(self._table, t)
         t = check_int("t", t, -1, self.n_steps - 1)
-        return 1. if t == -1 else self.alpha_bar[t].item()
+        return 1. if t == -1 else self._table[t].item()
 
-    def __eq__(self, other): return isinstance(other, NoiseSchedule) and torch.equal(self.alpha_bar, other.alpha_bar)
+    def __eq__(self, other): return isinstance(other, NoiseSchedule) and torch.equal(self._table, other._table)
 
-    def __hash__(self): return hash((self.n_steps, self.alpha_bar[-1].item()))
+    def __hash__(self): return hash((self.n_steps, self._table[-1].item()))
 
     def __repr__(self):
-        args = "".join(f", {k}={v}" for k, v in self.spec.items() if k not in ("kind", "alpha_bar", "n_steps"))
-        ends = f"{self.alpha_bar[0].item():.6f} ... {self.alpha_bar[-1].item():.3g}"
-        return f"NoiseSchedule({self.spec['kind']}, n_steps={self.n_steps}{args}; alpha_bar {ends})"
+        args = "".join(f", {k}={v}" for k, v in self._spec.items() if k not in ("kind", "alpha_bar", "n_steps"))
+        ends = f"{self._table[0].item():.6f} ... {self._table[-1].item():.3g}"
+        return f"NoiseSchedule({self._spec.get('kind', 'table')}, n_steps={self.n_steps}{args}; alpha_bar {ends})"
 
 # %% ../nbs/api/2_sampling/01_schedule.ipynb #ef6f8e42
+_INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8) # those that fit into int64
+
 def _look_up(table, t): # alpha-bar for a tensor of times, 1 at t = -1
-    if t.is_floating_point(): raise TypeError(f"t must hold integers, got {t.dtype}")
+    if t.dtype not in _INTEGERS: raise TypeError(f"t must hold integers, got {t.dtype}")
     t = t.long() if t.device.type != "mps" else t.long().cpu() # Apple's devices have no float64
     if t.device.type == "cpu" and t.numel() and not (-1 <= t.min() and t.max() < len(table)):
         raise ValueError(f"t must be in [-1, {len(table) - 1}], got {t.min().item()} ... {t.max().item()}")
@@ -90,11 +108,16 @@ def _look_up(table, t): # alpha-bar for a tensor of times, 1 at t = -1
 SCHEDULES = Registry("schedule")
 
 # %% ../nbs/api/2_sampling/01_schedule.ipynb #4922130d
+_MOST_STEPS = 1_000_000 # of a table: 8 MB
+
+def _check_steps(n_steps, least=1): # as an int
+    return check_int("n_steps", check_int("n_steps", n_steps, least), hi=_MOST_STEPS)
+
 def from_betas(beta:list|Tensor, # (T,) values in (0, 1)
                spec:dict|None=None # how to build it again
               )->NoiseSchedule:
     "Build a schedule from the variance each step adds (DDPM eq. 2)."
-    beta = torch.as_tensor(beta, dtype=torch.float64)
+    beta = as_float64(beta, "beta", finite=False)
     if beta.ndim != 1 or len(beta) == 0: raise ValueError(f"beta must have shape (T,), got {tuple(beta.shape)}")
     if not bool(((beta > 0) & (beta < 1)).all()):
         raise ValueError(f"beta must lie in (0, 1), got {beta.min().item():.6g} ... {beta.max().item():.6g}")
@@ -108,7 +131,7 @@ def linear_schedule(n_steps:int=1000, # T
                     beta_max:float=0.02 # variance added by the last step
                    )->NoiseSchedule:
     "Let beta rise linearly (DDPM section 4)."
-    n_steps = check_int("n_steps", n_steps, 1)
+    n_steps = _check_steps(n_steps)
     beta_min, beta_max = check_number("beta_min", beta_min, 0, 1), check_number("beta_max", beta_max, beta_min, 1)
     beta = torch.linspace(beta_min, beta_max, n_steps, dtype=torch.float64)
     return from_betas(beta, dict(kind="linear", n_steps=n_steps, beta_min=beta_min, beta_max=beta_max))
@@ -121,7 +144,7 @@ def scaled_linear_schedule(n_steps:int=1000, # T
                            beta_max:float=0.02 # variance added by the last step
                           )->NoiseSchedule:
     "Let the square root of beta rise linearly (latent diffusion's choice)."
-    n_steps = check_int("n_steps", n_steps, 1)
+    n_steps = _check_steps(n_steps)
     beta_min, beta_max = check_number("beta_min", beta_min, 0, 1), check_number("beta_max", beta_max, beta_min, 1)
     beta = torch.linspace(beta_min**0.5, beta_max**0.5, n_steps, dtype=torch.float64)**2
     return from_betas(beta, dict(kind="scaled_linear", n_steps=n_steps, beta_min=beta_min, beta_max=beta_max))
@@ -146,8 +169,9 @@ def tabulate(f:Callable[[float], float], # alpha-bar as a falling function on [0
              spec:dict|None=None # how to build it again
             )->NoiseSchedule:
     "Turn a function of continuous time into a table of `n_steps` rows."
-    n_steps = check_int("n_steps", n_steps, 1)
-    level = [f(i/n_steps) for i in range(n_steps + 1)]
+    n_steps, max_beta = _check_steps(n_steps), check_number("max_beta", max_beta, 0, 1)
+    level = [check_number("alpha-bar", f(i/n_steps)) for i in range(n_steps + 1)]
+    if min(level[:-1]) <= 0: raise ValueError(f"alpha-bar must be positive before the end, got {min(level[:-1]):.6g}")
     return from_betas([min(1 - b/a, max_beta) for a, b in zip(level, level[1:])], spec)
 
 # %% ../nbs/api/2_sampling/01_schedule.ipynb #038bc42e
@@ -157,7 +181,8 @@ def cosine_schedule(n_steps:int=1000, # T
                     max_beta:float=0.999 # cap on the variance one step adds
                    )->NoiseSchedule:
     "Squared-cosine alpha-bar (Improved DDPM eq. 17)."
-    s = check_number("s", s, 0)
+    n_steps, s = _check_steps(n_steps), check_number("s", s, 0)
+    max_beta = check_number("max_beta", max_beta, 0, 1)
     def f(u): return math.cos((u + s)/(1 + s) * math.pi/2)**2
     return tabulate(f, n_steps, max_beta, dict(kind="cosine", n_steps=n_steps, s=s, max_beta=max_beta))
 
@@ -171,8 +196,12 @@ def sigmoid_schedule(n_steps:int=1000, # T
                     )->NoiseSchedule:
     "Sigmoid alpha-bar (Jabri et al., 2022)."
     start, end = check_number("start", start), check_number("end", end, start)
-    temperature = check_number("temperature", temperature, 1e-6)
-    def sig(v): return 1/(1 + math.exp(-v/temperature))
+    n_steps, temperature = _check_steps(n_steps), check_number("temperature", temperature, 1e-6)
+    max_beta = check_number("max_beta", max_beta, 0, 1)
+    def sig(v): return 1/(1 + math.exp(min(700., -v/temperature))) # the exponential ends near 709
+    if not sig(start) < sig(end):
+        raise ValueError(f"start must be below end, and both where the sigmoid rises, got {start} and {end} at "
+                         f"temperature {temperature}")
     def f(u): return (sig(end) - sig(start + u*(end - start)))/(sig(end) - sig(start))
     return tabulate(f, n_steps, max_beta, dict(kind="sigmoid", n_steps=n_steps, start=start, end=end,
                                                temperature=temperature, max_beta=max_beta))
@@ -185,9 +214,11 @@ def karras_schedule(n_steps:int=1000, # T, at least 2
                     rho:float=7. # 1: evenly spaced; larger: more steps close to the image
                    )->NoiseSchedule:
     "Space the noise-to-signal ratio as EDM does (Karras et al., 2022, eq. 5)."
-    n_steps, rho = check_int("n_steps", n_steps, 2), check_number("rho", rho, 1e-3)
+    n_steps, rho = _check_steps(n_steps, 2), check_number("rho", rho, 1e-3)
     lo, hi = check_number("sigma_min", sigma_min, 1e-6), check_number("sigma_max", sigma_max, sigma_min)
-    sigma = torch.linspace(lo**(1/rho), hi**(1/rho), n_steps, dtype=torch.float64)**rho
+    try: ends = lo**(1/rho), hi**(1/rho)
+    except OverflowError as e: raise ValueError(f"rho={rho:g} is too small for sigma_max={hi:g}") from e
+    sigma = torch.linspace(*ends, n_steps, dtype=torch.float64)**rho
     return NoiseSchedule(1/(1 + sigma**2), dict(kind="karras", n_steps=n_steps, sigma_min=lo, sigma_max=hi, rho=rho))
 
 # %% ../nbs/api/2_sampling/01_schedule.ipynb #7876f7d1
@@ -198,7 +229,9 @@ def angle_rates(u:float|Tensor, # continuous time in [0, 1]: float or tensor
     "Return the rates of Keras' continuous-time schedule at time `u` (cosine and sine of an even angle)."
     hi = check_number("max_signal", max_signal, 1e-6, 1 - 1e-9)
     lo = check_number("min_signal", min_signal, 1e-6, hi)
-    angle = math.acos(hi) + torch.as_tensor(u, dtype=torch.float64)*(math.acos(lo) - math.acos(hi))
+    u = as_double(check_real(u, "u")) if isinstance(u, Tensor) else as_float64(u, "u")
+    if u.device.type == "cpu" and not all_finite(u): raise ValueError("u must be finite, got NaN or infinity")
+    angle = math.acos(hi) + u*(math.acos(lo) - math.acos(hi))
     return angle.cos(), angle.sin()
 
 @SCHEDULES.add("angle")
@@ -208,7 +241,8 @@ def angle_schedule(n_steps:int=1000, # T
                    std:float=1. # of the pixels, if the noise was measured on images of standard deviation 1
                   )->NoiseSchedule:
     "Tabulate the angle schedule at u = 1/T, 2/T, ..., 1 (Keras' DDIM)."
-    n_steps, std = check_int("n_steps", n_steps, 1), check_number("std", std, 1e-6)
+    n_steps, std = _check_steps(n_steps), check_number("std", std, 1e-6)
+    min_signal, max_signal = check_number("min_signal", min_signal), check_number("max_signal", max_signal)
     signal, noise = angle_rates(torch.arange(1, n_steps + 1).double()/n_steps, min_signal, max_signal)
     return NoiseSchedule(signal**2/(signal**2 + (std*noise)**2),
                          dict(kind="angle", n_steps=n_steps, min_signal=min_signal, max_signal=max_signal, std=std))
@@ -303,16 +337,19 @@ def as_timesteps(timesteps:int|list, # S, or an explicit descending list, tensor
                 )->list[int]: # strictly descending, in [0, T-1]
     "Turn a number of timesteps or an explicit list into the list of visited times."
     space = SPACINGS.pick(spacing)
-    if isinstance(schedule, int): n_steps, schedule = schedule, None
+    if isinstance(schedule, Integral) or getattr(schedule, "ndim", None) == 0:
+        n_steps, schedule = check_int("n_steps", schedule, 1), None
     else:
         schedule = as_schedule(schedule)
         n_steps = schedule.n_steps
     n_dims = getattr(timesteps, "ndim", 1 if isinstance(timesteps, Iterable) else 0)
-    if isinstance(timesteps, str) or n_dims > 1:
+    if isinstance(timesteps, (str, bytes, bytearray)) or n_dims > 1:
         raise TypeError(f"timesteps must be an integer or a 1-D list of them, got {timesteps!r}")
     if n_dims == 0: return space(n_steps, check_int("S (number of timesteps)", timesteps, 1, n_steps), schedule)
-    taus = [check_int("timesteps entry", t, 0, n_steps - 1) for t in timesteps]
+    taus = []
+    for t in timesteps: # also one that never ends
+        taus.append(check_int("timesteps entry", t, 0, n_steps - 1))
+        if len(taus) > 1 and taus[-2] <= taus[-1]:
+            raise ValueError(f"timesteps must be strictly descending, got {taus[-2]} before {taus[-1]}")
     if not taus: raise ValueError("timesteps must not be empty")
-    for a, b in zip(taus, taus[1:]):
-        if a <= b: raise ValueError(f"timesteps must be strictly descending, got {a} before {b}")
     return taus
