@@ -587,3 +587,6 @@ def main(argv:list[str]|None=None # None: the process's own arguments
         _complain(f"slowddim {command}: {_explain(e, command)}")
         return 2
     return 0
+
+# %% ../nbs/api/7_app/05_cli.ipynb #cd16c22d
+if __name__ == "__main__" and "__file__" in globals(): sys.exit(main())

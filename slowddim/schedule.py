@@ -47,12 +47,8 @@ class NoiseSchedule:
                  spec:dict|None=None # how to build it again; None: the table itself
                 ):
         self._table = _checked_table(alpha_bar)
+        self.n_steps = len(self._table)
         self._spec = copy.deepcopy(dict(spec)) if spec else dict(kind="table", alpha_bar=self._table.tolist())
-
-    @property
-    def n_steps(self)->int:
-        "How many times there are, T."
-        return len(self._table)
 
     @property
     def alpha_bar(self)->Tensor: # (T,) float64, a copy: changing it does not change the schedule

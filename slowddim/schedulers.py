@@ -26,7 +26,7 @@ from diffusers.utils import BaseOutput
 from fastcore.basics import patch
 from torch import Tensor
 
-from .core import accept_greek, check_choice, check_clip, check_int, check_number, default_device
+from .core import accept_greek, check_arrival, check_choice, check_clip, check_int, check_number, default_device
 from .core import fresh_generator, model_device, progress_bar, randn
 from .core import model_output as unwrap_output
 from .ddim import ddim_coefficients, evaluated_steps, plan_steps
@@ -38,7 +38,7 @@ from .interop import PREDICTION_TYPES, check_described, prediction_from_diffuser
 from .interop import schedule_from_diffusers, schedule_to_diffusers
 from .pretrained import load_pretrained
 from .schedule import SPACINGS, NoiseSchedule, as_schedule, as_timesteps, zero_terminal_snr
-from .steps import check_arrival, fresh_noise, move
+from .steps import fresh_noise, move
 
 # %% ../nbs/api/4_models/06_schedulers.ipynb #e00614d7
 _VARIANCE_TYPES = dict(posterior="fixed_small", hat="fixed_large")
