@@ -128,7 +128,7 @@ def use(bin:Path, folder:Path, version:str):
     python, command = bin/"python", bin/"slowddim"
     loaded = json.loads(run(python, "-c", IMPORT_ALL, cwd=folder, env=env).splitlines()[-1])
     if bin.parent not in Path(loaded["file"]).parents: sys.exit(f"imported {loaded['file']}")
-    starts = ((command,), (python, "-m", "slowddim"))
+    starts = ((command,), (python, "-m", "slowddim"), (python, "-m", "slowddim.cli"))
     said = [run(*words, "--version", cwd=folder, env=env).strip() for words in starts]
     if set(said) != {f"slowddim {version}"} or loaded["version"] != version: sys.exit(f"versions: {said}, {loaded}")
     for name in ("sample", "train", "fid", "table"): run(command, name, "--help", cwd=folder, env=env)
