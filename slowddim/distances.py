@@ -113,7 +113,7 @@ def moments(x:Tensor, # points (n, d), finite
     "Mean and covariance of weighted points, with the sum of the weights minus 1 below."
     x = _points(x)
     w = torch.ones(len(x), dtype=torch.float64) if weights is None else _numbers(weights, "weights", 1)
-    if w.shape != x.shape[:1] or bool((w < 0).any()) or not w.sum() > 1:
+    if w.shape != x.shape[:1] or bool((w < 0).any()) or not w.sum() > 1 + 1e-6:
         raise ValueError(f"weights must be {len(x)} numbers of at least 0 whose sum is above 1 (a covariance needs 2 "
                          f"points), got {tuple(w.shape)} of sum {w.sum().item():.6g}")
     mean = w @ x/w.sum()
@@ -154,7 +154,7 @@ def _nearest(x, k, chunk): # squared distance of each point to its k-th nearest 
 
 def _covered(x, y, radius, chunk): # share of x within some y's radius
     inside = [(torch.cdist(piece, y).square() <= radius).any(1) for piece in x.split(chunk)]
-    return torch.cat(inside).double().mean().item()
+    return sum(int(found.sum()) for found in inside)/len(x)
 
 def precision_recall(real:Tensor, # features (n, d)
                      fake:Tensor, # features (m, d)

@@ -74,15 +74,15 @@ def _from_diffusers_config(config:dict # of diffusers' `DDPMScheduler` or `DDIMS
                 clip=config.get("clip_sample_range", 1.) if config.get("clip_sample", True) else None)
 
 # %% ../nbs/api/4_models/06_schedulers.ipynb #2e8f6a20
-@dataclass
+@dataclass(init=False)
 class DDIMOutput(BaseOutput):
     "What a scheduler's step returns, under diffusers' names."
     prev_sample: Tensor # (B, C, H, W) at the next visited time
     pred_original_sample: Tensor|None = None # (B, C, H, W) predicted clean image
 
-    def __post_init__(self): # as diffusers', which looks its fields up at every step
-        self["prev_sample"] = self.prev_sample
-        if self.pred_original_sample is not None: self["pred_original_sample"] = self.pred_original_sample
+    def __init__(self, prev_sample, pred_original_sample=None): # its two entries, without looking for fields
+        self["prev_sample"] = prev_sample
+        if pred_original_sample is not None: self["pred_original_sample"] = pred_original_sample
 
 # %% ../nbs/api/4_models/06_schedulers.ipynb #1476b043
 class DiffusersStyleDDIM(SchedulerMixin, ConfigMixin):
@@ -175,7 +175,9 @@ def step(self:DiffusersStyleDDIM,
          return_dict:bool=True # False: a tuple
         ): # `DDIMOutput`, or (prev_sample, pred_original_sample)
     "Move to the next visited time (DDIM eq. 12); what is not finite is refused, on a GPU at the last time."
-    noise, eta = model_output(noise, x_t), self.eta if eta is None else check_number("eta", eta, 0)
+    noise = model_output(noise, x_t)
+    if eta is None: eta = self.eta
+    if not isinstance(eta, float): eta = check_number("eta", eta, 0) # a float is checked with its plan, once
     if self._only_eta not in (None, eta):
         raise ValueError(f"{type(self).__name__} is DDIM with eta = {self._only_eta:g}, got eta={eta:g}")
     step = self._step_at(check_int("t", t), eta, x_t.dtype)
@@ -314,6 +316,6 @@ def diffusers_sample(sched:object, # any scheduler with `timesteps` and `step`: 
             answer = model_output(model(sched.scale_model_input(x, t).to(dtype), t.to(device).expand(len(x))), x)
             noise = answer.to(x.dtype)
         x_prev = sched.step(noise, t, x, **settings).prev_sample
-        check_arrival(answer, x, x_prev, t, clipped=True, last=k == len(ts) - 1) # not every scheduler looks
+        check_arrival(answer, x, x_prev, t, last=k == len(ts) - 1, clipped=True) # not every scheduler looks
         x = x_prev
     return x

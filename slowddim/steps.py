@@ -13,6 +13,7 @@ Docs: https://slowddim.github.io/slowddim/api/2_sampling/steps.html.md"""
 __all__ = ['SOLVERS', 'Step', 'move', 'StepOutput', 'fresh_noise', 'State', 'run_steps', 'last_x0', 'arrival', 'Solver']
 
 # %% ../nbs/api/2_sampling/04_steps.ipynb #4572dae9
+import math
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -58,8 +59,10 @@ def move(prediction:Tensor, # of the network (B, C, H, W)
     if isinstance(noise, Tensor): x_prev = x_prev + step.sigma*noise
     for (of_x0, of_eps), (x_0_before, eps_before) in zip(step.of_past, past):
         x_prev = x_prev + of_x0*x_0_before + of_eps*eps_before
-    last = isinstance(step.t_prev, int) and step.t_prev == -1
-    check_arrival(answer, x_t, x_prev, step.t, clipped=clip is not None, last=last)
+    usual = clip is None and x_prev.is_cpu and math.isfinite(x_prev.sum().item())
+    if not usual:
+        last = isinstance(step.t_prev, int) and step.t_prev == -1
+        check_arrival(answer, x_t, x_prev, step.t, last=last, clipped=clip is not None)
     return x_prev, x_0, eps
 
 # %% ../nbs/api/2_sampling/04_steps.ipynb #661fc4e6
@@ -74,8 +77,9 @@ def fresh_noise(x_t:Tensor, # sets shape, dtype and device
                 generator:torch.Generator|list|None=None # a generator, or a list with one per image
                )->Tensor|float: # z; 0 if the step adds none
     "Return the fresh noise of one step; nothing is drawn when `sigma` is 0."
-    if noise is not None and generator is not None: raise ValueError("give noise or generator, not both")
-    if noise is not None: check_same_shape(x_t, check_real(noise, "noise"), "x_t and noise")
+    if noise is not None:
+        if generator is not None: raise ValueError("give noise or generator, not both")
+        check_same_shape(x_t, check_real(noise, "noise"), "x_t and noise")
     if not isinstance(sigma, Tensor) and not sigma: # a scheduler's sigma is a tensor where it is not 0
         if generator is not None: check_generator(generator, len(x_t)) # not used, but it must make sense
         return 0.
@@ -86,12 +90,12 @@ def fresh_noise(x_t:Tensor, # sets shape, dtype and device
 def check_arrival(prediction:Tensor, # of the network, in the dtype it came in
                   x_t:Tensor, # what the network received (B, C, H, W)
                   x_prev:Tensor, # where the step arrived, same shape
-                  t:int|Tensor, # time of the step, for the message; a tensor holds one an image
-                  *, clipped:bool=False, # is an infinite prediction hidden by clipping?
-                  last:bool=True # False: only the CPU looks, other devices need not wait
+                  t:int|Tensor, # time of the step, for the message; a tensor may hold one an image
+                  *, last:bool=True, # False: only the CPU is asked, another device would have to be waited for
+                  clipped:bool=False # is an infinite prediction hidden by clipping?
                  )->None:
     "Raise a `NotFinite` if a step did not arrive at finite numbers."
-    if not last and x_prev.device.type != "cpu": return
+    if not last and not x_prev.is_cpu: return
     if all_finite(x_prev) and not (clipped and not all_finite(prediction)): return
     causes = {"x_t holds": x_t, "the network predicted": prediction, "the step made": x_prev}
     what, x = next((what, x) for what, x in causes.items() if not all_finite(x))
@@ -118,7 +122,7 @@ class _Marks: # what a GPU found in each step, not read yet
 
     def read(self): # the first step and its first image are named
         if not self.found: return
-        for t, flaws in zip(self.times, torch.stack(self.found).isnan().tolist()):
+        for t, flaws in zip(self.times, torch.stack(self.found).isnan().cpu().tolist()):
             if True in flaws:
                 raise NotFinite(f"the network predicted NaN or infinity at t={t}", flaws.index(True),
                                 _hint(self.found[0].dtype))
