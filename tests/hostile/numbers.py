@@ -8,24 +8,24 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
-from slowddim import continuous, core, distances, noising
+from slowddim import core, noising
 from slowddim.classifier import PlainClassifier, accuracy
 from slowddim.continuous import AnglePredictor, angle_loss, fit_angle
 from slowddim.core import crop_images, image_generators, pad_images, randn, seeded_generator, to_pixels
-from slowddim.ddim import ddim_coefficients, ddim_sample, ddim_step, evaluated_steps, sample
-from slowddim.ddpm import DDPM, ddpm_sample, ddpm_step
+from slowddim.ddim import ddim_sample, ddim_step, evaluated_steps, sample
+from slowddim.ddpm import ddpm_sample, ddpm_step
 from slowddim.distances import FeatureStats, frechet_distance, kernel_distance, moments, precision_recall
 from slowddim.fid import ImageEval, Score
 from slowddim.generate import iter_images, sample_images
-from slowddim.guidance import as_labels, guided, spread_labels
+from slowddim.guidance import guided, spread_labels
 from slowddim.judges import DigitEval, _wilson_interval, read_as_asked
 from slowddim.latent import across_steps, encode, interpolate, pixel_errors, reconstruct, reconstruction_error, slerp
 from slowddim.noising import add_noise, from_eps, predict_eps, predict_x0, to_eps, velocity
 from slowddim.ode import log_likelihood, ode_sample, ode_solvers, x_bar
 from slowddim.oracle import GaussianOracle, MixtureOracle, gaussian_flow
-from slowddim.schedule import NoiseSchedule, as_timesteps, from_betas, linear_schedule
+from slowddim.schedule import NoiseSchedule, angle_schedule, as_timesteps, linear_schedule
 from slowddim.schedulers import DiffusersStyleDDIM, DiffusersStyleDDPM, diffusers_sample
-from slowddim.steps import Step, move, run_steps
+from slowddim.steps import Step, move
 
 from hostile import agree, case, refused
 
@@ -100,7 +100,8 @@ def a_network_that_breaks(folder, n):
 def the_image_is_named_by_its_number_in_the_run(folder, n):
     for k in range(n):
         model = Breaks(NAN, 99, image=k % 2)
-        def call(): return sample_images(model, SCHEDULE, 8, 3, shape=(1, 4, 4), start=10 + k, batch_size=4, progress=False)
+        def call(): return sample_images(model, SCHEDULE, 8, 3, shape=(1, 4, 4), start=10 + k, batch_size=4,
+                                         progress=False)
         yield f"start {10 + k}", refused(call, ValueError, saying=where(99, 10 + k + k % 2))
 
 
@@ -119,7 +120,9 @@ def what_uses_a_network_otherwise(folder, n):
     late = lambda x, t: torch.where((t > 50)[:, None, None, None], x*NAN, 0.3*x) # noqa: E731
     yield "log_likelihood, late", refused(lambda: log_likelihood(late, x, SCHEDULE, **likely), ValueError, saying="t=")
     conditional = MixtureOracle(SCHEDULE, noise(2, 1, 4, 4, seed=1), 0.2)
-    def broken(x, t, class_labels): return conditional(x, t, class_labels)*torch.where(class_labels == 1, NAN, 1.)[:, None, None, None]
+    def broken(x, t, class_labels):
+        spoil = torch.where(class_labels == 1, NAN, 1.)[:, None, None, None]
+        return conditional(x, t, class_labels)*spoil
     broken.config, broken.null_class = conditional.config, conditional.null_class
     for scale in (0, 1, 3):
         def call(scale=scale): return ddim_sample(guided(broken, [0, 1, 0], scale), x, SCHEDULE, 5)
@@ -137,11 +140,13 @@ def what_uses_a_network_otherwise(folder, n):
 @case(kind=1)
 def a_single_step(folder, n):
     x, sched = noise(2, 1, 4, 4), DiffusersStyleDDIM(schedule=SCHEDULE)
-    at, here = dict(t=50, t_prev=20, schedule=SCHEDULE), dict(t=50, t_prev=20, signal=.5, noise=.8, of_x0=.9, of_eps=.1)
+    at, here = dict(t=50, t_prev=20, schedule=SCHEDULE), dict(t=50, t_prev=20, signal=.5, noise=.8, of_x0=.9,
+                                                              of_eps=.1)
     for value, place in itertools.product((NAN, INF, -INF), (0, 1)):
         bad = x.clone()
         bad[place, 0, 1, 2] = value
-        steps = dict(ddim=lambda a, b, **k: ddim_step(a, b, **at, **k), ddpm=lambda a, b, **k: ddpm_step(a, b, **at, **k),
+        steps = dict(ddim=lambda a, b, **k: ddim_step(a, b, **at, **k), ddpm=lambda a, b,
+                     **k: ddpm_step(a, b, **at, **k),
                      scheduler=lambda a, b, **k: sched.step(b, 50, a), move=lambda a, b, **k: move(b, a, Step(**here)),
                      clipped=lambda a, b, **k: move(b, a, Step(**here), clip=(-1., 1.)))
         for name, step in steps.items():
@@ -176,7 +181,8 @@ def statistics(folder, n):
     good = dict(mean_a=mean, cov_a=cov, mean_b=mean + 1, cov_b=cov)
     skew = cov.clone()
     skew[0, 1] += 1
-    bad = {"NaN": lambda v: v*NAN, "infinite": lambda v: v + INF, "too short": lambda v: v[:2], "a number": lambda v: 3.,
+    bad = {"NaN": lambda v: v*NAN, "infinite": lambda v: v + INF, "too short": lambda v: v[:2],
+           "a number": lambda v: 3.,
            "text": lambda v: "mean", "None": lambda v: None, "complex": lambda v: v*1j, "bool": lambda v: v > 0,
            "empty": lambda v: v[:0], "huge": lambda v: v*1e300, "one NaN": lambda v: torch.where(v == v.max(), NAN, v)}
     for name, (what, spoil) in itertools.product(good, bad.items()):
@@ -192,13 +198,14 @@ def statistics(folder, n):
     yield "lists", agree(frechet_distance(*(v.tolist() for v in whole)), real)
     for what, spoil in bad.items():
         x = spoil(a)
-        yield f"moments, {what}", refused(lambda: moments(x), ValueError, TypeError) if what != "too short" else None
-        yield f"FeatureStats, {what}", refused(lambda: FeatureStats().update(a[:, :2] if what == "too short" else a).update(x if what != "too short" else a), ValueError, TypeError)
-        if what == "too short": continue
+        if what == "too short": continue # two points are points
+        yield f"moments, {what}", refused(lambda: moments(x), ValueError, TypeError)
+        yield f"FeatureStats, {what}", refused(lambda: FeatureStats().update(a).update(x), ValueError, TypeError)
         for name, f in dict(kernel_distance=kernel_distance, precision_recall=precision_recall).items():
             yield f"{name}, first {what}", refused(lambda: f(x, b), ValueError, TypeError)
             yield f"{name}, second {what}", refused(lambda: f(b, x), ValueError, TypeError)
-    yield "points are named", refused(lambda: FeatureStats().update(torch.where(torch.arange(40)[:, None] == 7, NAN, a)),
+    yield "points are named", refused(lambda: FeatureStats().update(torch.where(torch.arange(40)[:, None] == 7, NAN,
+                                                                                a)),
                                       ValueError, saying="number 7")
     yield "moments of one point", refused(lambda: moments(a[:1]), ValueError)
     for w in (torch.zeros(40), -torch.ones(40), torch.ones(39), torch.full((40,), NAN), torch.full((40,), 1/40), "w"):
@@ -206,16 +213,19 @@ def statistics(folder, n):
     whole = (4*a).round()
     yield "moments of integers", agree(torch.equal(moments(whole.long())[1], moments(whole)[1]), True)
     yield "moments of bytes", agree(moments(whole.abs().byte())[0].tolist(), moments(whole.abs())[0].tolist())
-    for name, made in dict(n=dict(n=3), sums=dict(n=0, centre=mean), NaN=dict(n=3, centre=mean*NAN, total=mean, squares=cov),
+    for name, made in dict(n=dict(n=3), sums=dict(n=0, centre=mean),
+                           NaN=dict(n=3, centre=mean*NAN, total=mean, squares=cov),
                            shapes=dict(n=3, centre=mean, total=mean[:2], squares=cov), count=dict(n=2.5)).items():
         yield f"FeatureStats made of {name}", refused(lambda: FeatureStats(**made), ValueError, TypeError)
     full = FeatureStats(np.int32(2**31 - 1), mean, mean*0, cov).update(a)
     yield "n does not wrap", agree(full.n, 2**31 - 1 + 40)
     yield "mean of nothing", refused(lambda: FeatureStats().mean, ValueError)
-    yield "other width", refused(lambda: kernel_distance(a, b[:, :2]), ValueError)
-    yield "other width", refused(lambda: precision_recall(a, b[:, :2]), ValueError)
+    yield "other width, update", refused(lambda: FeatureStats().update(a).update(b[:, :2]), ValueError)
+    yield "other width, KID", refused(lambda: kernel_distance(a, b[:, :2]), ValueError)
+    yield "other width, precision", refused(lambda: precision_recall(a, b[:, :2]), ValueError)
     for k in (0, 30, 2.5, True, "3"): yield f"k={k}", refused(lambda: precision_recall(a, b, k), ValueError, TypeError)
-    for size in (0, -1, 1.5): yield f"chunk={size}", refused(lambda: precision_recall(a, b, 3, size), ValueError, TypeError)
+    for size in (0, -1, 1.5): yield f"chunk={size}", refused(lambda: precision_recall(a, b, 3, size), ValueError,
+                                                             TypeError)
     for k, n_, z in ((NAN, 5, 1.96), (3, INF, 1.96), (3, 5, NAN), (3, 5, INF), (3, 5, 1e308), (3, 10**400, 1.96),
                      (True, 5, 1.96), (-1, 5, 1.96), (6, 5, 1.96), (1j, 5, 1.96)):
         yield f"wilson {k}, {n_!s:.8}, {z}", refused(lambda: _wilson_interval(k, n_, z), ValueError, TypeError)
@@ -233,8 +243,10 @@ def scores_of_a_broken_classifier(folder, n):
     for name in ("fid", "kid", "precision_recall", "fid_infinity"):
         yield f"{name} of images", refused(lambda: getattr(judge, name)(images), ValueError, saying="image number 0")
         spoiled = torch.where(torch.arange(60)[:, None] == 5, NAN, a)
-        yield f"{name} of features", refused(lambda: getattr(judge, name)(spoiled), ValueError, saying="image number 5")
-    yield "a NaN reference", refused(lambda: ImageEval(net, dict(mean=mean*NAN, cov=cov, held_out=b)).fid(a), ValueError)
+        yield f"{name} of features", refused(lambda: getattr(judge, name)(spoiled), ValueError,
+                                             saying="image number 5")
+    yield "a NaN reference", refused(lambda: ImageEval(net, dict(mean=mean*NAN, cov=cov, held_out=b)).fid(a),
+                                     ValueError)
     yield "n_boot", refused(lambda: judge.fid(a, n_boot=2.5), TypeError)
     yield "digits", refused(lambda: DigitEval(net).read(images), ValueError, saying="image number 0")
     asked = torch.zeros(60, dtype=torch.int64)
@@ -282,9 +294,11 @@ def integers_in_the_algebra(folder, n):
     singles = dict(
         to_pixels=to_pixels, x_bar=lambda a: x_bar(a, 5, SCHEDULE), rates=lambda a: noising.rates(5, SCHEDULE, a),
         ddim_sample=lambda a: ddim_sample(lambda x, t: x, a, SCHEDULE, 3),
-        ddpm_sample=lambda a: ddpm_sample(lambda x, t: x, a, SCHEDULE), encode=lambda a: encode(lambda x, t: x, a, SCHEDULE, 3),
+        ddpm_sample=lambda a: ddpm_sample(lambda x, t: x, a, SCHEDULE), encode=lambda a: encode(lambda x, t: x, a,
+                                                                                                SCHEDULE, 3),
         gaussian=lambda a: GaussianOracle(SCHEDULE)(a, t), mixture=lambda a: mixture(a, t),
-        flow=lambda a: gaussian_flow(GaussianOracle(SCHEDULE), a, 5), normalize=angle.normalize, forward=lambda a: angle(a, t),
+        flow=lambda a: gaussian_flow(GaussianOracle(SCHEDULE), a,
+                                     5), normalize=angle.normalize, forward=lambda a: angle(a, t),
         denormalize=angle.denormalize, guided=lambda a: guided(mixture, 1)(a, t),
         a_network=lambda a: ddim_sample(lambda x, t: a, x, SCHEDULE, 3),
         likelihood=lambda a: log_likelihood(lambda x, t: x, a, SCHEDULE, 3))
@@ -299,43 +313,59 @@ def integers_in_the_algebra(folder, n):
 
 
 COUNTS = {"numpy": np.int64, "numpy 32": np.int32, "0-d array": np.array, "0-d tensor": torch.tensor}
-NO_COUNTS = (True, 2.0, "2", None, 2 + 0j, torch.tensor(2.), torch.tensor(True), np.bool_(True), np.float64(2), [2], b"2")
+NO_COUNTS = (True, 2.0, "2", None, 2 + 0j, torch.tensor(2.), torch.tensor(True), np.bool_(True), np.float64(2), [2],
+             b"2")
 
 
 @case(kind=5)
 def counts_of_any_kind(folder, n):
     x, model = noise(2, 1, 4, 4), lambda x, t: 0.3*x
     sched = DiffusersStyleDDIM(schedule=SCHEDULE)
-    def images(**how): return sample_images(model, SCHEDULE, **dict(n=3, timesteps=2, shape=(1, 4, 4), progress=False) | how)
+    def images(**how): return sample_images(model, SCHEDULE,
+                                            **dict(n=3, timesteps=2, shape=(1, 4, 4), progress=False) | how)
     def scheduled(S):
         sched.set_timesteps(S)
         return sched.timesteps
+    fresh = DiffusersStyleDDIM(schedule=SCHEDULE)
     calls = dict(
-        timesteps=lambda v: ddim_sample(model, x, SCHEDULE, v(4)), n=lambda v: images(n=v(3)), seed=lambda v: images(seed=v(5)),
-        start=lambda v: images(start=v(2)), batch_size=lambda v: images(batch_size=v(2)),
-        entries=lambda v: ddim_sample(model, x, SCHEDULE, [v(50), v(3)]), shape=lambda v: images(shape=(v(1), v(4), v(4))),
-        skip=lambda v: ddim_sample(model, x, SCHEDULE, 4, skip_steps=[v(49)]), n_steps=lambda v: linear_schedule(v(10)).beta,
-        table=lambda v: as_timesteps(v(3), v(10)), interpolate=lambda v: interpolate(x, x + 1, v(3)),
-        scheduler=lambda v: scheduled(v(5)), step=lambda v: DiffusersStyleDDIM(schedule=SCHEDULE).step(x, v(50), x).prev_sample,
-        t=lambda v: add_noise(x, x, v(5), SCHEDULE), ddim_step=lambda v: ddim_step(x, x, t=v(5), t_prev=v(2), schedule=SCHEDULE),
-        refine=lambda v: encode(model, x, SCHEDULE, 3, refine=v(1)), sizes=lambda v: across_steps(model, x, SCHEDULE, (v(2), v(3))),
-        pad=lambda v: pad_images(x, v(8)), generator=lambda v: randn((2, 3), generator=seeded_generator(v(3), v(1))),
-        spread=lambda v: spread_labels(v(1), v(2), v(5), v(3)), k=lambda v: precision_recall(*clouds(), v(3)))
+        timesteps=lambda v: ddim_sample(model, x, SCHEDULE, v(4)),
+        entries=lambda v: ddim_sample(model, x, SCHEDULE, [v(50), v(3)]),
+        skip=lambda v: ddim_sample(model, x, SCHEDULE, 4, skip_steps=[v(49)]),
+        table=lambda v: as_timesteps(v(3), v(10)),
+        n_steps=lambda v: linear_schedule(v(10)).beta,
+        n=lambda v: images(n=v(3)),
+        seed=lambda v: images(seed=v(5)),
+        start=lambda v: images(start=v(2)),
+        batch_size=lambda v: images(batch_size=v(2)),
+        shape=lambda v: images(shape=(v(1), v(4), v(4))),
+        interpolate=lambda v: interpolate(x, x + 1, v(3)),
+        scheduler=lambda v: scheduled(v(5)),
+        step=lambda v: fresh.step(x, v(50), x).prev_sample,
+        t=lambda v: add_noise(x, x, v(5), SCHEDULE),
+        ddim_step=lambda v: ddim_step(x, x, t=v(5), t_prev=v(2), schedule=SCHEDULE),
+        refine=lambda v: encode(model, x, SCHEDULE, 3, refine=v(1)),
+        sizes=lambda v: across_steps(model, x, SCHEDULE, (v(2), v(3))),
+        pad=lambda v: pad_images(x, v(8)),
+        generator=lambda v: randn((2, 3), generator=seeded_generator(v(3), v(1))),
+        spread=lambda v: spread_labels(v(1), v(2), v(5), v(3)),
+        k=lambda v: precision_recall(*clouds(), v(3)))
     def plain(out): return tree_map(lambda a: a.tolist() if isinstance(a, torch.Tensor) else a, out)
     for name, call in calls.items():
         right = plain(call(int))
         for kind, make in COUNTS.items(): yield f"{name}, {kind}", agree(plain(call(make)) == right, True)
         for bad in NO_COUNTS:
-            skip = name in ("timesteps", "scheduler", "table", "pad") and isinstance(bad, list) or bad is None and name in ("scheduler", "batch_size")
-            if skip: continue
+            meant = isinstance(bad, list) and name in ("timesteps", "scheduler", "table", "pad") # a list, not a count
+            if meant or bad is None and name in ("scheduler", "batch_size"): continue
             yield f"{name} = {bad!r}", refused(lambda: call(lambda _: bad), TypeError, ValueError)
     for kind in (np.float32, np.float64, np.array, torch.tensor, int):
         yield f"eta, {kind}", agree(ddim_sample(model, x, SCHEDULE, 4, eta=kind(0)).tolist(),
                                     ddim_sample(model, x, SCHEDULE, 4).tolist())
-    for bad in (True, "0", None, 0j, NAN, [0.], b"0", np.complex64(0), torch.tensor(0j), 10**400, torch.tensor([0., 0.])):
+    for bad in (True, "0", None, 0j, NAN, [0.], b"0", np.complex64(0), torch.tensor(0j), 10**400,
+                torch.tensor([0., 0.])):
         yield f"eta = {bad!r:.20}", refused(lambda: ddim_sample(model, x, SCHEDULE, 4, eta=bad), TypeError, ValueError)
         if bad is None: continue
-        yield f"a step's eta = {bad!r:.20}", refused(lambda: sched.step(x, sched.timesteps[0], x, eta=bad), TypeError, ValueError)
+        yield f"a step's eta = {bad!r:.20}", refused(lambda: sched.step(x, sched.timesteps[0], x, eta=bad), TypeError,
+                                                     ValueError)
     for good in (np.float32(2), torch.tensor(2.), np.int64(2), (np.float32(-2), 2), [-2, torch.tensor(2)]):
         yield f"clip = {good!r}", agree(core.check_clip(good), (-2., 2.))
     for bad in (True, (False, True), "2", NAN, (NAN, 1), 2j, (1, 1), (2,), b"2", torch.tensor([-1., 1.])):
@@ -345,7 +375,8 @@ def counts_of_any_kind(folder, n):
 @case(kind=14)
 def numbers_that_wrap(folder, n):
     model = lambda x, t: 0.3*x # noqa: E731
-    def images(**how): return sample_images(model, SCHEDULE, **dict(n=2, timesteps=2, shape=(1, 4, 4), progress=False) | how)
+    def images(**how): return sample_images(model, SCHEDULE,
+                                            **dict(n=2, timesteps=2, shape=(1, 4, 4), progress=False) | how)
     last = images(start=2**32 - 2)
     yield "the last two images", agree(last.shape[0], 2)
     for start in (2**32 - 1, 2**32, 2**32 + 1, 2**33, 2**64, -1, 10**30):
@@ -355,7 +386,8 @@ def numbers_that_wrap(folder, n):
         yield f"image_generators, start {start}", refused(lambda: image_generators(0, start, 2), ValueError)
     for seed in (2**64, -1, 2**64 + 5, -2**63, 10**30):
         yield f"sample_images, seed {seed}", refused(lambda: images(seed=seed), ValueError, saying="seed must be")
-        yield f"seeded_generator, seed {seed}", refused(lambda: seeded_generator(seed), ValueError, saying="seed must be")
+        yield f"seeded_generator, seed {seed}", refused(lambda: seeded_generator(seed), ValueError,
+                                                        saying="seed must be")
         yield f"image_generators, seed {seed}", refused(lambda: image_generators(seed, 0, 1), ValueError)
         yield f"spread_labels, seed {seed}", refused(lambda: spread_labels(seed, 0, 4, 2), ValueError)
         yield f"a continuous model, seed {seed}", refused(
@@ -365,15 +397,18 @@ def numbers_that_wrap(folder, n):
     for seed in (2**32, 2**32 + 1, 2**63, -1): # torch reads 32 bits
         def drawn(seed=seed): return sample(SCHEDULE, model, 1, shape=(1, 2, 2), seed=seed, progress=False)
         yield f"sample, seed {seed}", refused(drawn, ValueError, saying="seed must be")
-        def scheduled(seed=seed): return diffusers_sample(DiffusersStyleDDIM(schedule=SCHEDULE), (1, 1, 2, 2), model=model,
+        def scheduled(seed=seed): return diffusers_sample(DiffusersStyleDDIM(schedule=SCHEDULE), (1, 1, 2, 2),
+                                                          model=model,
                                                           seed=seed, progress=False)
         yield f"diffusers_sample, seed {seed}", refused(scheduled, ValueError, saying="seed must be")
-        yield f"across_steps, seed {seed}", refused(lambda: across_steps(model, noise(1, 1, 2, 2), SCHEDULE, (2, 3), seed=seed),
+        yield f"across_steps, seed {seed}", refused(lambda: across_steps(model, noise(1, 1, 2, 2), SCHEDULE, (2, 3),
+                                                                         seed=seed),
                                                     ValueError, saying="seed must be")
     x = noise(2, 1, 4, 4)
     for dtype in (torch.int8, torch.int16, torch.int32, torch.uint8):
         t = torch.tensor([3, 99], dtype=dtype)
-        yield f"times in {dtype}", agree(torch.equal(add_noise(x, x, t, SCHEDULE), add_noise(x, x, t.long(), SCHEDULE)), True)
+        yield f"times in {dtype}", agree(torch.equal(add_noise(x, x, t, SCHEDULE),
+                                                     add_noise(x, x, t.long(), SCHEDULE)), True)
     wraps = torch.tensor([2**64 - 1, 5], dtype=torch.uint64)
     yield "a uint64 time that is -1", refused(lambda: add_noise(x, x, wraps, SCHEDULE), TypeError, ValueError)
     yield "bool times", refused(lambda: add_noise(x, x, torch.tensor([True, False]), SCHEDULE), TypeError)
@@ -392,7 +427,8 @@ def an_iterator_is_read_once(folder, n):
         skip=lambda ts: ddim_sample(model, x, SCHEDULE, [90, 50, 7], skip_steps=ts))
     for name, call in calls.items():
         right = call([90, 50, 7])
-        for kind, make in dict(iterator=iter, generator=lambda v: (k for k in v), map=lambda v: map(int, v), tuple=tuple,
+        for kind, make in dict(iterator=iter, generator=lambda v: (k for k in v), map=lambda v: map(int, v),
+                               tuple=tuple,
                                array=np.array, tensor=torch.tensor).items():
             try: fault = agree(torch.equal(call(make([90, 50, 7])), right), True)
             except Exception as e: fault = f"{type(e).__name__}: {e}"
@@ -407,7 +443,8 @@ def an_iterator_is_read_once(folder, n):
     late = dict(solver=lambda: log_likelihood(counts, x, SCHEDULE, 3, solver="ddpm"),
                 probes=lambda: log_likelihood(counts, x, SCHEDULE, 3, n_probes=0),
                 generator=lambda: log_likelihood(counts, x, SCHEDULE, 3, generator=[torch.Generator()]),
-                sizes=lambda: across_steps(counts, x, SCHEDULE, (2, 0)), eta=lambda: across_steps(counts, x, SCHEDULE, (2,), eta=9.),
+                sizes=lambda: across_steps(counts, x, SCHEDULE, (2, 0)), eta=lambda: across_steps(counts, x, SCHEDULE,
+                                                                                                  (2,), eta=9.),
                 seed=lambda: sample(SCHEDULE, counts, 1, shape=(1, 2, 2), seed=-1, progress=False),
                 unused=lambda: ddim_step(x, x, t=5, t_prev=2, schedule=SCHEDULE, generator=42))
     for name, call in late.items():
@@ -425,12 +462,14 @@ def what_the_caller_owns(folder, n):
     sched.set_timesteps(ts)
     calls = dict(
         ddim=lambda: ddim_sample(model, x, SCHEDULE, ts, eta=1., skip_steps=skip, generator=g, clip=1.),
-        ddpm=lambda: ddpm_sample(model, x, SCHEDULE, generator=g), encode=lambda: encode(model, x, SCHEDULE, ts, refine=1),
+        ddpm=lambda: ddpm_sample(model, x, SCHEDULE, generator=g), encode=lambda: encode(model, x, SCHEDULE, ts,
+                                                                                         refine=1),
         likelihood=lambda: log_likelihood(model, x, SCHEDULE, ts, generator=g), slerp=lambda: slerp(x, x + 1, .5),
         guided=lambda: ddim_sample(guided(mixture, labels, 2), x, SCHEDULE, ts, eta=1., generator=g),
         scheduler=lambda: sched.step(x, 50, x, generator=g), pixels=lambda: to_pixels(x), pad=lambda: pad_images(x, 9),
         images=lambda: sample_images(model, SCHEDULE, 3, ts, eta=1., shape=(1, 4, 4), progress=False),
-        moments=lambda: moments(x.flatten(1), torch.tensor([1., 2.])), distance=lambda: kernel_distance(x.flatten(1), x.flatten(1)))
+        moments=lambda: moments(x.flatten(1), torch.tensor([1., 2.])), distance=lambda: kernel_distance(x.flatten(1),
+                                                                                                        x.flatten(1)))
     before = [v.clone() for v in (x, labels)]
     for name, call in calls.items():
         state = torch.random.get_rng_state()
@@ -452,10 +491,11 @@ def what_the_caller_owns(folder, n):
     sched.alphas_cumprod.zero_()
     sched.timesteps.zero_()
     yield "a scheduler's tables", agree(sched.step(x, 50, x, eta=0.).prev_sample.isfinite().all().item(), True)
-    settings = AnglePredictor(model, np.int64(50), np.float32(.02), np.float64(.9), np.float32(0), np.float32(1)).settings
+    settings = AnglePredictor(model, np.int64(50), np.float32(.02), np.float64(.9), np.float32(0),
+                              np.float32(1)).settings
     yield "settings are JSON", agree(json.loads(json.dumps(settings)), settings)
-    yield "a spec of NumPy numbers is JSON", refused(lambda: json.dumps(continuous.angle_schedule(5, np.float32(.02)).spec),
-                                                     saying="") if False else None
+    spec = angle_schedule(np.int64(5), np.float32(.02), np.float64(.9), torch.tensor(1.)).spec
+    yield "a schedule's description is JSON", agree(json.loads(json.dumps(spec)), spec)
 
 
 # ---- a device without float64, which must not be waited for
@@ -527,8 +567,8 @@ class _Compute(TorchDispatchMode):
     def __torch_dispatch__(self, func, types, args=(), kwargs=None): return compute(func, args, kwargs or {})
 
 
-def on_a_mac(f, *tensors): # the result, on the CPU
-    with _Send(), _Compute():
+def on_a_mac(f, *tensors): # the result, on the CPU; without gradients, which would need the device
+    with torch.no_grad(), _Send(), _Compute():
         out = f(*map(send, tensors))
         return tree_map(lambda v: v.near if isinstance(v, Far) else v, out)
 
@@ -540,33 +580,49 @@ def a_mac(folder, n):
     labels, points = torch.tensor([0, 2, 1]), noise(40, 6)
     angle = AnglePredictor(lambda x, v: 0.3*x + 1e-4*v[:, None, None, None], 50, mean=.1, std=.6)
     model, sched = lambda x, t: 0.3*x, DiffusersStyleDDIM(schedule=SCHEDULE) # noqa: E731
+    each = torch.tensor([0., .5, 1.])
     calls = dict(
-        slerp=(lambda a, b: slerp(a, b, 0.3), x, y), slerp_each=(lambda a, b: slerp(a, b, torch.tensor([0., .5, 1.])), x, y),
-        interpolate=(lambda a, b: interpolate(a, b, 4), x, y), pixel_errors=(pixel_errors, x, y),
-        gauss=(gauss, x, t), gauss_int=(lambda a: gauss(a, 5), x), mixture=(mixture, x, t), labelled=(mixture, x, t, labels),
-        flow=(lambda a: gaussian_flow(gauss, a, 50), x), add_noise=(lambda a, b, t: add_noise(a, b, t, SCHEDULE), x, y, t),
-        predict_x0=(lambda a, b, t: predict_x0(a, b, t, SCHEDULE), x, y, t), v=(lambda a, b, t: velocity(a, b, t, SCHEDULE), x, y, t),
-        x_bar=(lambda a, t: x_bar(a, t, SCHEDULE), x, t), angle=(angle, x, t), angle_int=(lambda a: angle(a, 5), x),
-        loss=(lambda a, b, u: angle_loss(angle, a, b, u), x, y, torch.tensor([.1, .5, .9])),
-        keras=(lambda a: angle.reverse_diffusion(a, 4), x), ddim=(lambda a: ddim_sample(model, a, SCHEDULE, 4, clip=1.), x),
-        oracle=(lambda a: ddim_sample(gauss, a, SCHEDULE, 4), x), ddpm=(lambda a: ddpm_sample(model, a, SCHEDULE, generator=torch.Generator().manual_seed(0)), x),
-        encode=(lambda a: encode(model, a, SCHEDULE, 4, refine=1), x), error=(lambda a: reconstruction_error(model, a, SCHEDULE, 4), x),
-        guided=(lambda a: ddim_sample(guided(mixture, [0, 1, 0], 2), a, SCHEDULE, 4), x), to_pixels=(to_pixels, x),
-        step=(lambda a, b: tuple(sched.step(b, 50, a, return_dict=False)), x, y), ode=(lambda a: ode_sample(model, a, SCHEDULE, 5), x),
-        likelihood=(lambda a: log_likelihood(model, a, SCHEDULE, 4, exact=True), x),
-        moments=(moments, points), kernel=(lambda a: kernel_distance(a, a + 1), points), stats=(lambda a: FeatureStats().update(a).cov, points),
-        precision=(lambda a: precision_recall(a, a + .1), points), frechet=(lambda m: frechet_distance(m, torch.eye(6), m + 1, torch.eye(6)), points[0]))
+        slerp=(lambda a, b: slerp(a, b, 0.3), x, y),
+        slerp_each=(lambda a, b: slerp(a, b, each), x, y),
+        interpolate=(lambda a, b: interpolate(a, b, 4), x, y),
+        pixel_errors=(pixel_errors, x, y),
+        to_pixels=(to_pixels, x),
+        gauss=(gauss, x, t),
+        gauss_int=(lambda a: gauss(a, 5), x),
+        mixture=(mixture, x, t),
+        labelled=(mixture, x, t, labels),
+        flow=(lambda a: gaussian_flow(gauss, a, 50), x),
+        add_noise=(lambda a, b, t: add_noise(a, b, t, SCHEDULE), x, y, t),
+        predict_x0=(lambda a, b, t: predict_x0(a, b, t, SCHEDULE), x, y, t),
+        velocity=(lambda a, b, t: velocity(a, b, t, SCHEDULE), x, y, t),
+        x_bar=(lambda a, t: x_bar(a, t, SCHEDULE), x, t),
+        angle=(angle, x, t),
+        angle_int=(lambda a: angle(a, 5), x),
+        angle_loss=(lambda a, b, u: angle_loss(angle, a, b, u), x, y, torch.tensor([.1, .5, .9])),
+        reverse_diffusion=(lambda a: angle.reverse_diffusion(a, 4), x),
+        ddim=(lambda a: ddim_sample(model, a, SCHEDULE, 4, clip=1.), x),
+        ddim_oracle=(lambda a: ddim_sample(gauss, a, SCHEDULE, 4), x),
+        ddpm=(lambda a: ddpm_sample(model, a, linear_schedule(5), generator=seeded_generator(0)), x),
+        ode=(lambda a: ode_sample(model, a, SCHEDULE, 5), x),
+        encode=(lambda a: encode(model, a, SCHEDULE, 4, refine=1), x),
+        round_trip=(lambda a: reconstruction_error(model, a, SCHEDULE, 4), x),
+        guided=(lambda a: ddim_sample(guided(mixture, [0, 1, 0], 2), a, SCHEDULE, 4), x),
+        scheduler=(lambda a, b: sched.step(b, 50, a, return_dict=False), x, y),
+        moments=(moments, points),
+        kernel_distance=(lambda a: kernel_distance(a, a + 1), points),
+        feature_stats=(lambda a: FeatureStats().update(a).cov, points),
+        precision_recall=(lambda a: precision_recall(a, a + .1), points),
+        frechet=(lambda m: frechet_distance(m, torch.eye(6), m + 1, torch.eye(6)), points[0]))
     for name, (f, *tensors) in calls.items():
-        right = f(*tensors)
         try:
-            found = on_a_mac(f, *tensors)
+            right, found = f(*tensors), on_a_mac(f, *tensors)
             torch.testing.assert_close(found, right, atol=1e-5, rtol=1e-4, check_dtype=False, equal_nan=True)
             fault = None
         except Exception as e: fault = f"{type(e).__name__}: {str(e).splitlines()[0]}"
         yield name, fault
 
 
-@case(kind=16)
+@case(kind=16, few=1, many=12)
 def the_device_is_not_waited_for(folder, n):
     x, sched = noise(3, 1, 4, 4), DiffusersStyleDDIM(schedule=SCHEDULE, clip=1.)
     sched.set_timesteps(20)
@@ -580,7 +636,8 @@ def the_device_is_not_waited_for(folder, n):
         READ.clear()
         on_a_mac(run, x)
         yield f"{name}: 20 steps, {len(READ)} waits", None if len(READ) <= 4 else "waited too often"
-    for at, image, value in itertools.product((99, 49, 4), (0, 2), (NAN, INF)):
+    breaks = itertools.product((49, 99, 4), (2, 0), (INF, NAN))
+    for at, image, value in itertools.islice(breaks, n):
         def broken(x, t, at=at, image=image, value=value):
             mark = torch.zeros(3)
             mark[image] = value
@@ -592,5 +649,3 @@ def the_device_is_not_waited_for(folder, n):
         states = lambda: on_a_mac(lambda x: encode(broken, x, SCHEDULE, 20), x) # noqa: E731
         yield f"encode: {value} at t={at}", refused(states, ValueError, saying=f"image number {image}")
 
-
-def _unused(): return as_labels, DDPM, from_betas, distances, ddim_coefficients, run_steps
