@@ -67,7 +67,7 @@ def _to_diffusers_config(schedule, # a noise schedule, or an object with `.sched
 
 # %% ../nbs/api/4_models/06_schedulers.ipynb #b050dd0a
 _VARIANCES = {None: "posterior", "fixed_small": "posterior", "fixed_small_log": "posterior", "fixed_large": "hat"}
-_ACCEPTED = dict(variance_type=tuple(_VARIANCES), use_flow_sigmas=(None, False), thresholding=(False, True),
+_ACCEPTED = dict(variance_type=tuple(_VARIANCES), thresholding=(False, True),
                  set_alpha_to_one=(True, False), clip_sample=(True, False), rescale_betas_zero_snr=(False, True))
 
 def _from_diffusers_config(config:dict, # of diffusers' `DDPMScheduler` or `DDIMScheduler`, or of ours
@@ -87,7 +87,7 @@ def _from_diffusers_config(config:dict, # of diffusers' `DDPMScheduler` or `DDIM
                 variance=_VARIANCES[config.get("variance_type")], prediction=prediction_from_diffusers(config),
                 clip=config.get("clip_sample_range", 1.) if config.get("clip_sample", True) else None, **conventions)
 
-# %% ../nbs/api/4_models/06_schedulers.ipynb #42b7eba0
+# %% ../nbs/api/4_models/06_schedulers.ipynb #c7315864
 _SAME = dict(num_train_timesteps="n_steps", beta_start="beta_min", beta_end="beta_max", beta_schedule="schedule",
              trained_betas="schedule", rescale_betas_zero_snr="rescale_zero_snr", timestep_spacing="spacing",
              variance_type="variance", prediction_type="prediction", clip_sample="clip",
@@ -175,9 +175,15 @@ class DiffusersStyleDDIM(SchedulerMixin, ConfigMixin):
         self._obey(*_configuration(ours, theirs))
 
     @property
-    def schedule(self): # the noise schedule, which follows the tables should somebody change those in place
+    def schedule(self): # the noise schedule, which follows tables that somebody has written into
         if self._versions() != self._seen: self._notice()
         return self._schedule
+
+    @property
+    def _internal_dict(self): # where diffusers looks for the configuration; that follows them, too
+        if "_internal_dict" not in vars(self): raise AttributeError("_internal_dict")
+        if self._versions() != self._seen: self._notice()
+        return vars(self)["_internal_dict"]
 
     def __len__(self): return self.schedule.n_steps
 
@@ -189,7 +195,7 @@ class DiffusersStyleDDIM(SchedulerMixin, ConfigMixin):
                 f"{self._taus[-1]}, {self.variance}, predicts {self.prediction}, clip={self.clip}{''.join(unusual)}, "
                 f"{self.schedule})")
 
-# %% ../nbs/api/4_models/06_schedulers.ipynb #e90eb64d
+# %% ../nbs/api/4_models/06_schedulers.ipynb #1d239483
 class _Config(FrozenDict):
     "A configuration that only `register_to_config` changes."
     _sealed = False
@@ -269,7 +275,7 @@ def _visit(self:DiffusersStyleDDIM, taus, stop=-1, device=None): # make these th
     with torch.inference_mode(False): # an inference tensor could be changed unnoticed
         timesteps = torch.tensor(taus, dtype=torch.int64, device=device)
     vars(self).update(_taus=taus, _stop=stop if self._only_eta is None else -1, _steps={}, timesteps=timesteps)
-    vars(self)["_seen"] = self._versions()
+    self._saw(_of_times=timesteps._version)
 
 @patch
 def _retimed(self:DiffusersStyleDDIM, schedule, spacing, offset): # the times under a new configuration
@@ -293,17 +299,17 @@ def set_timesteps(self:DiffusersStyleDDIM,
     self._notice(times=False)
     given = timesteps if num_inference_steps is None else num_inference_steps
     custom = getattr(given, "ndim", 1 if isinstance(given, Iterable) else 0) > 0
-    offset = 0 if custom else self.config["steps_offset"]
+    offset = 0 if custom else vars(self)["_internal_dict"]["steps_offset"]
     taus, stop = _spread(given, self._schedule, self.spacing, offset)
     vars(self).update(num_inference_steps=len(taus), custom_timesteps=custom)
     self._visit(taus, stop, device)
 
-# %% ../nbs/api/4_models/06_schedulers.ipynb #55d2f368
+# %% ../nbs/api/4_models/06_schedulers.ipynb #777e6571
 _TABLES = ("alphas_cumprod", "alphas", "betas", "one", "final_alpha_cumprod")
 
 @patch
 def _end(self:DiffusersStyleDDIM): # the time whose alpha-bar the last step ends at: -1 is the clean image
-    return -1 if self._only_eta or self.config["set_alpha_to_one"] else 0
+    return -1 if self._only_eta or vars(self)["_internal_dict"]["set_alpha_to_one"] else 0
 
 @patch
 def _versions(self:DiffusersStyleDDIM): # a number that grows when somebody writes into the tables or the times
@@ -318,17 +324,20 @@ def _tables(self:DiffusersStyleDDIM, like): # what the tables should hold, in ty
         return dict(zip(_TABLES, [*whole[:-2].chunk(3), *whole[-2:]]))
 
 @patch
-def _tabulate(self:DiffusersStyleDDIM, like): # fill the tables
-    vars(self).update(self._tables(like))
-    if "timesteps" in vars(self): vars(self)["_seen"] = self._versions()
+def _saw(self:DiffusersStyleDDIM, **version): # what is known of the tables, or of the times
+    vars(self).update(version)
+    vars(self)["_seen"] = vars(self).get("_of_tables", 0) + vars(self).get("_of_times", 0)
 
 @patch
-def _notice(self:DiffusersStyleDDIM, times=True): # what somebody has written into the tables, or the times
+def _tabulate(self:DiffusersStyleDDIM, like): # fill the tables
+    vars(self).update(self._tables(like))
+    self._saw(_of_tables=self.alphas_cumprod._version)
+
+@patch
+def _notice(self:DiffusersStyleDDIM, times=True): # what somebody has written into the times, or into the tables
     if times and self.timesteps.tolist() != self._taus: self._take_times(self.timesteps)
-    own = self._tables(self.alphas_cumprod)
-    written = {k: getattr(self, k) for k in _TABLES if not torch.equal(getattr(self, k), own[k])}
-    if written: self._take_tables(written)
-    vars(self)["_seen"] = self._versions()
+    if times: self._saw(_of_times=self.timesteps._version)
+    self._take_tables({})
 
 @patch
 def _take_times(self:DiffusersStyleDDIM, timesteps): # visit this list
@@ -341,11 +350,15 @@ def _take_times(self:DiffusersStyleDDIM, timesteps): # visit this list
 
 @patch
 def _take_tables(self:DiffusersStyleDDIM, given): # make these tables the schedule, or raise if they cannot be one
-    given = {k: torch.as_tensor(v).detach() for k, v in given.items()}
-    name, like = next(iter(given.items()))
-    if not like.is_floating_point(): raise TypeError(f"{name} must be floating point, got {like.dtype}")
-    own, rounded = self._tables(like), {k: v.to(like) for k, v in self._tables(self.alphas_cumprod).items()}
-    new = {k: v.double().cpu() for k, v in given.items() if not (torch.equal(v, own[k]) or torch.equal(v, rounded[k]))}
+    own = self._tables(self.alphas_cumprod)
+    written = {k: getattr(self, k) for k in _TABLES if k not in given and not torch.equal(getattr(self, k), own[k])}
+    given = written | {k: torch.as_tensor(v).detach() for k, v in given.items()}
+    if not given: return self._saw(_of_tables=self.alphas_cumprod._version)
+    like = list(given.values())[-1]
+    if not like.is_floating_point(): raise TypeError(f"{list(given)[-1]} must be floating point, got {like.dtype}")
+    exact = self._tables(like)
+    new = {k: v.double().cpu() for k, v in given.items()
+           if not (torch.equal(v.to(like), exact[k]) or torch.equal(v.to(like), own[k].to(like)))}
     found = [NoiseSchedule(new["alphas_cumprod"])] if "alphas_cumprod" in new else []
     if "alphas" in new: found.append(NoiseSchedule(new["alphas"].cumprod(0)))
     if "betas" in new: found.append(NoiseSchedule((1 - new["betas"]).cumprod(0)))
@@ -365,6 +378,8 @@ def _take_tables(self:DiffusersStyleDDIM, given): # make these tables the schedu
 
 @patch
 def __setattr__(self:DiffusersStyleDDIM, name, value): # what is assigned counts, or is refused
+    if name in {"_internal_dict", "schedule", *_TABLES} and self.timesteps.tolist() != self._taus:
+        self._take_times(self.timesteps) # written before, and about to be spread anew
     if name == "_internal_dict": self._obey(value)
     elif name in _WORDS: self.register_to_config(**{name: value})
     elif name == "eta": self.register_to_config(_eta=value)
@@ -384,6 +399,7 @@ def __setstate__(self:DiffusersStyleDDIM, state): # a copy has tables of its own
     vars(self).update(state)
     self._notice()
     self._tabulate(self.alphas_cumprod)
+    self._visit(self._taus, self._stop, self.timesteps.device)
 
 # %% ../nbs/api/4_models/06_schedulers.ipynb #94a709f8
 _NUMBERS = ("signal", "noise", "of_x0", "of_eps", "sigma")
@@ -474,7 +490,7 @@ def get_velocity(self:DiffusersStyleDDIM,
     "Return what a v-prediction network is trained on (Salimans and Ho, 2022)."
     return velocity(sample, noise, _one_each(timesteps, sample), self.schedule)
 
-# %% ../nbs/api/4_models/06_schedulers.ipynb #c233184f
+# %% ../nbs/api/4_models/06_schedulers.ipynb #35c6108b
 @patch
 def previous_timestep(self:DiffusersStyleDDIM,
                       timestep:int|Tensor # one of `timesteps`
@@ -520,6 +536,7 @@ def from_config(cls:DiffusersStyleDDIM,
     ddpm = issubclass(cls, DiffusersStyleDDPM)
     if ddpm and "eta" in given: raise ValueError(f"{cls.__name__} has no eta: it is DDIM with eta = 1")
     source = _stated(config)
+    if source.get("use_flow_sigmas"): raise ValueError("use_flow_sigmas=True has no equivalent here, only False has")
     _check_listed(source | given, given.keys())
     check_described(source | given)
     foreign = {"set_alpha_to_one", "eta", "_eta", "_variance"} if ddpm else {"variance_type"} # the other's words
