@@ -13,86 +13,149 @@ Docs: https://slowddim.github.io/slowddim/api/4_models/schedulers.html.md"""
 __all__ = ['DDIMOutput', 'DiffusersStyleDDIM', 'DiffusersStyleDDPM', 'diffusers_sample']
 
 # %% ../nbs/api/4_models/06_schedulers.ipynb #4f65d0ce
+import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler
-from diffusers.configuration_utils import ConfigMixin
+from diffusers.configuration_utils import ConfigMixin, FrozenDict
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from diffusers.utils import BaseOutput
 from fastcore.basics import patch
 from torch import Tensor
 
 from .core import accept_greek, check_choice, check_clip, check_int, check_number, default_device
-from .core import fresh_generator, model_device, model_output, progress_bar, randn
-from .ddim import evaluated_steps, plan_steps
-from .ddpm import VARIANCES
+from .core import fresh_generator, model_device, progress_bar, randn
+from .core import model_output as unwrap_output
+from .ddim import ddim_coefficients, evaluated_steps, plan_steps
+from .ddpm import VARIANCES, step_variance
 from .fast import Arithmetic, fast_copy, pick_arithmetic
 from .noising import PREDICTIONS, check_signal, velocity
 from .noising import add_noise as mix_in_noise
-from .interop import PREDICTION_TYPES, prediction_from_diffusers, schedule_from_diffusers
-from .interop import schedule_to_diffusers
+from .interop import PREDICTION_TYPES, check_described, prediction_from_diffusers
+from .interop import schedule_from_diffusers, schedule_to_diffusers
 from .pretrained import load_pretrained
-from .schedule import SPACINGS, as_schedule, as_timesteps, linear_schedule, zero_terminal_snr
-from .steps import check_arrival, fresh_noise, move
+from .schedule import SPACINGS, NoiseSchedule, as_schedule, as_timesteps, zero_terminal_snr
+from .steps import fresh_noise, move
 
 # %% ../nbs/api/4_models/06_schedulers.ipynb #e00614d7
 _VARIANCE_TYPES = dict(posterior="fixed_small", hat="fixed_large")
+_CONVENTIONS = dict(set_alpha_to_one=True, steps_offset=0, thresholding=False, dynamic_thresholding_ratio=0.995,
+                    sample_max_value=1.) # what only they have a word for, and its usual value
 
-def _to_diffusers_config(schedule, # a noise schedule, or an object with `.schedule`
-                         *, spacing:str="trailing", # of the visited times
-                         variance:str="posterior", # "posterior" | "hat"
-                         prediction:str="eps", # what the network says: "eps", "x_0" or "v"
-                         clip=None # None, or c: the predicted x_0 is clipped to (-c, c)
-                        )->dict: # a configuration that diffusers' DDPM and DDIM schedulers read
-    "Describe a schedule and a sampler in diffusers' words."
+def _sampler_to_diffusers(spacing:str="trailing", # of the visited times
+                          variance:str="posterior", # "posterior" | "hat"
+                          prediction:str="eps", # what the network says: "eps", "x_0" or "v"
+                          clip=None, # None, or c: the predicted x_0 is clipped to (-c, c)
+                          **conventions # any of `_CONVENTIONS`
+                         )->dict:
+    "Describe a sampler in diffusers' words."
     clip = check_clip(clip)
     if clip and clip[0] != -clip[1]: raise ValueError(f"a scheduler clips to (-c, c), got {clip}")
-    return dict(**schedule_to_diffusers(schedule), timestep_spacing=check_choice("spacing", spacing, SPACINGS),
+    return dict(timestep_spacing=check_choice("spacing", spacing, SPACINGS),
                 variance_type=_VARIANCE_TYPES[check_choice("variance", variance, VARIANCES)],
                 prediction_type=PREDICTION_TYPES[check_choice("prediction", prediction, PREDICTION_TYPES)],
-                clip_sample=clip is not None, clip_sample_range=clip[1] if clip else 1.,
-                set_alpha_to_one=True, steps_offset=0, thresholding=False)
+                clip_sample=clip is not None, clip_sample_range=clip[1] if clip else 1., **_CONVENTIONS | conventions)
+
+def _to_diffusers_config(schedule, # a noise schedule, or an object with `.schedule`
+                         **sampler # as in `_sampler_to_diffusers`
+                        )->dict: # a configuration that diffusers' DDPM and DDIM schedulers read
+    "Describe a schedule and a sampler in diffusers' words."
+    return schedule_to_diffusers(schedule) | _sampler_to_diffusers(**sampler)
 
 # %% ../nbs/api/4_models/06_schedulers.ipynb #b050dd0a
-_ACCEPTED = dict(thresholding=(False,), steps_offset=(0,), set_alpha_to_one=(True,),
-                 variance_type=("fixed_small", "fixed_small_log", "fixed_large"))
+_VARIANCES = {None: "posterior", "fixed_small": "posterior", "fixed_small_log": "posterior", "fixed_large": "hat"}
+_ACCEPTED = dict(variance_type=tuple(_VARIANCES), thresholding=(False, True),
+                 set_alpha_to_one=(True, False), clip_sample=(True, False), rescale_betas_zero_snr=(False, True))
 
-def _from_diffusers_config(config:dict # of diffusers' `DDPMScheduler` or `DDIMScheduler`, or of ours
-                          )->dict: # keyword arguments of our schedulers
+def _from_diffusers_config(config:dict, # of diffusers' `DDPMScheduler` or `DDIMScheduler`, or of ours
+                           schedule=None # the noise schedule it describes, if that is known
+                          )->dict: # keyword arguments of `_to_diffusers_config`
     "Read a diffusers configuration; a `ValueError` names what has no equivalent here."
     for key, accepted in _ACCEPTED.items():
         if key in config and config[key] not in accepted:
             raise ValueError(f"{key}={config[key]!r} has no equivalent here, only "
                              f"{' and '.join(map(repr, accepted))} has")
+    conventions = {k: config.get(k, usual) for k, usual in _CONVENTIONS.items()}
+    check_int("steps_offset", conventions["steps_offset"], 0)
+    check_number("dynamic_thresholding_ratio", conventions["dynamic_thresholding_ratio"], 0, 1)
+    check_number("sample_max_value", conventions["sample_max_value"], 1)
     spacing = check_choice("timestep_spacing", config.get("timestep_spacing", "leading"), SPACINGS)
-    return dict(schedule=schedule_from_diffusers(config), spacing=spacing,
-                variance="hat" if config.get("variance_type") == "fixed_large" else "posterior",
-                prediction=prediction_from_diffusers(config),
-                clip=config.get("clip_sample_range", 1.) if config.get("clip_sample", True) else None)
+    return dict(schedule=schedule_from_diffusers(config) if schedule is None else schedule, spacing=spacing,
+                variance=_VARIANCES[config.get("variance_type")], prediction=prediction_from_diffusers(config),
+                clip=config.get("clip_sample_range", 1.) if config.get("clip_sample", True) else None, **conventions)
+
+# %% ../nbs/api/4_models/06_schedulers.ipynb #c7315864
+_SAME = dict(num_train_timesteps="n_steps", beta_start="beta_min", beta_end="beta_max", beta_schedule="schedule",
+             trained_betas="schedule", rescale_betas_zero_snr="rescale_zero_snr", timestep_spacing="spacing",
+             variance_type="variance", prediction_type="prediction", clip_sample="clip",
+             clip_sample_range="clip") # their word: ours
+_WORDS = {*_SAME, *_CONVENTIONS}
+_ENDS = ("n_steps", "beta_min", "beta_max", "num_train_timesteps", "beta_start", "beta_end") # of a schedule by formula
+_OF_SCHEDULE = {"num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas"}
+
+def _in_either_vocabulary(init): # tell a constructor, as `_said`, which arguments its caller named: all, and by keyword
+    signature = inspect.signature(init)
+    @functools.wraps(init)
+    def wrapper(self, *args, **kwargs):
+        said = signature.bind(self, *args, **kwargs).arguments.keys() - {"self", "theirs"}
+        init(self, *args, **kwargs, _said=(said, said & kwargs.keys() - {"eta"}))
+    return wrapper
+
+def _check_said_once(said, theirs): # not under our name and theirs
+    for word, ours in _SAME.items():
+        if word in theirs and ours in said: raise TypeError(f"got both {ours} and {word}: they are the same setting")
+    if "clip" in said and theirs.get("thresholding"):
+        raise TypeError("got both clip and thresholding: a predicted image is limited in one way or the other")
+    ends = [k for k in _ENDS if k in said | theirs.keys()]
+    if "schedule" in said and ends: raise TypeError(f"got both schedule and {', '.join(ends)}: a schedule has its own")
+    if theirs.get("trained_betas") is not None and {"beta_min", "beta_max"} & said:
+        raise TypeError(f"got both trained_betas and {', '.join(ends)}: a list of betas has its own")
+
+def _configuration(ours, theirs): # what a constructor was told, in diffusers' words, and the schedule it was given
+    said, by_keyword = theirs.pop("_said")
+    unknown = sorted(k for k in theirs.keys() - _WORDS if not k.startswith("_"))
+    if unknown:
+        raise TypeError(f"unexpected keyword arguments {unknown}, known are {sorted(ours)} and diffusers' "
+                        f"{sorted(_WORDS)}")
+    _check_said_once(said, theirs)
+    length, low, high = ours.pop("n_steps"), ours.pop("beta_min"), ours.pop("beta_max")
+    schedule, rescale = ours.pop("schedule"), ours.pop("rescale_zero_snr")
+    if schedule is None:
+        words = dict(num_train_timesteps=length, beta_schedule="linear", beta_start=low, beta_end=high,
+                     trained_betas=None, rescale_betas_zero_snr=rescale)
+    else:
+        rescale = rescale or bool(theirs.pop("rescale_betas_zero_snr", False))
+        schedule = zero_terminal_snr(schedule) if rescale else as_schedule(schedule)
+        words = schedule_to_diffusers(schedule)
+    config = words | _sampler_to_diffusers(**ours)
+    if not by_keyword and any(k in _WORDS for k in theirs): config |= dict(timestep_spacing="leading", clip_sample=True)
+    if "clip_sample_range" in theirs: config["clip_sample"] = True
+    if theirs.get("trained_betas") is not None and "n_steps" not in said:
+        config["num_train_timesteps"] = len(theirs["trained_betas"])
+    if "_variance" in theirs: config["variance_type"] = _VARIANCE_TYPES[theirs["_variance"]]
+    config |= theirs
+    return config | dict(_variance=_VARIANCES.get(config["variance_type"])), schedule
 
 # %% ../nbs/api/4_models/06_schedulers.ipynb #2e8f6a20
-@dataclass(init=False)
+@dataclass
 class DDIMOutput(BaseOutput):
     "What a scheduler's step returns, under diffusers' names."
     prev_sample: Tensor # (B, C, H, W) at the next visited time
     pred_original_sample: Tensor|None = None # (B, C, H, W) predicted clean image
 
-    def __init__(self, prev_sample, pred_original_sample=None): # its two entries, without looking for fields
-        self["prev_sample"] = prev_sample
-        if pred_original_sample is not None: self["pred_original_sample"] = pred_original_sample
-
 # %% ../nbs/api/4_models/06_schedulers.ipynb #1476b043
 class DiffusersStyleDDIM(SchedulerMixin, ConfigMixin):
     "DDIM steps behind diffusers' scheduler interface (DDIM eq. 12 and 16)."
-    _compatibles = ["DDIMScheduler", "DDPMScheduler"]
+    _compatibles = DDIMScheduler._compatibles
     _only_eta = None # any
     order = 1 # network calls per step
     init_noise_sigma = 1. # standard deviation of the start
 
     @accept_greek
+    @_in_either_vocabulary
     def __init__(self,
                  n_steps:int=1000, # T
                  beta_min:float=1e-4, # variance added by the first step
@@ -103,33 +166,126 @@ class DiffusersStyleDDIM(SchedulerMixin, ConfigMixin):
                  variance:str="posterior", # "posterior" (scaled by eta) | "hat" (eta is ignored)
                  prediction:str="eps", # what the network says: "eps", "x_0" or "v"
                  clip:float|tuple|None=None, # None, or c: the predicted x_0 is clipped to (-c, c) and eps derived again
-                 rescale_zero_snr:bool=False # stretch the schedule until no signal is left at T-1; not for "eps"
+                 rescale_zero_snr:bool=False, # stretch the schedule until no signal is left at T-1; not for "eps"
+                 **theirs # diffusers' names for the same, and what only they name, such as `thresholding`
                 ):
-        schedule = linear_schedule(n_steps, beta_min, beta_max) if schedule is None else as_schedule(schedule)
-        self.schedule = zero_terminal_snr(schedule) if rescale_zero_snr else schedule
-        self.eta = check_number("eta", eta, 0)
-        self.spacing, self.variance, self.prediction = spacing, variance, prediction
-        self.register_to_config(**_to_diffusers_config(self.schedule, spacing=spacing, variance=variance,
-                                                      prediction=prediction, clip=clip),
-                                _eta=self.eta, _variance=variance)
-        self.clip = check_clip(clip)
-        check_signal(PREDICTIONS.pick(prediction), self.schedule.at(self.schedule.n_steps - 1))
-        self.alphas_cumprod, self.betas = self.schedule.alpha_bar.float(), self.schedule.beta.float()
-        self.num_inference_steps = None
-        self._visit(list(range(self.schedule.n_steps - 1, -1, -1)))
+        if "eta" in theirs["_said"][0] or "_eta" not in theirs: theirs["_eta"] = eta
+        ours = dict(n_steps=n_steps, beta_min=beta_min, beta_max=beta_max, schedule=schedule, spacing=spacing,
+                    variance=variance, prediction=prediction, clip=clip, rescale_zero_snr=rescale_zero_snr)
+        self._obey(*_configuration(ours, theirs))
+
+    @property
+    def schedule(self): # the noise schedule, which follows tables that somebody has written into
+        if self._versions() != self._seen: self._notice()
+        return self._schedule
+
+    @property
+    def _internal_dict(self): # where diffusers looks for the configuration; that follows them, too
+        if "_internal_dict" not in vars(self): raise AttributeError("_internal_dict")
+        if self._versions() != self._seen: self._notice()
+        return vars(self)["_internal_dict"]
 
     def __len__(self): return self.schedule.n_steps
 
     def __repr__(self):
+        unusual = [f", {k}={self.config[k]}" for k in ("steps_offset", "set_alpha_to_one", "thresholding")
+                   if self.config[k] != _CONVENTIONS[k] and not (k == "set_alpha_to_one" and self._only_eta)]
         return (f"{type(self).__name__}(eta={self.eta:g}, {len(self.timesteps)} of {len(self)} times, "
                 f"{self._taus[0]} ... "
-                f"{self._taus[-1]}, {self.variance}, predicts {self.prediction}, clip={self.clip}, {self.schedule})")
+                f"{self._taus[-1]}, {self.variance}, predicts {self.prediction}, clip={self.clip}{''.join(unusual)}, "
+                f"{self.schedule})")
+
+# %% ../nbs/api/4_models/06_schedulers.ipynb #1d239483
+class _Config(FrozenDict):
+    "A configuration that only `register_to_config` changes."
+    _sealed = False
+
+    def __init__(self, words):
+        super().__init__(words)
+        self._sealed = True
+
+    def __setitem__(self, key, value):
+        if self._sealed and not key.startswith("_"): self._refuse(key, value)
+        super().__setitem__(key, value)
+
+    def __setattr__(self, key, value):
+        if self._sealed and not key.startswith("_"): self._refuse(key, value)
+        super().__setattr__(key, value)
+
+    def __reduce__(self): return type(self), (dict(self),)
+
+    def _refuse(self, key, value):
+        raise TypeError(f"a configuration is not changed in place: use register_to_config({key}={value!r})")
+
+def _check_listed(config, changed): # a formula is no news where the betas are listed
+    ignored = sorted(changed & _OF_SCHEDULE - {"trained_betas"})
+    if ignored and config.get("trained_betas") is not None and "trained_betas" not in changed:
+        raise ValueError(f"{', '.join(ignored)} would change nothing: the configuration lists its trained_betas")
+
+def _settle(config, changed): # a changed configuration, its private words made to agree with the others
+    unknown = sorted(k for k in changed - _WORDS if not k.startswith("_"))
+    if unknown: raise ValueError(f"unknown settings {unknown}, known are {sorted(_WORDS)}")
+    _check_listed(config, changed)
+    if "_schedule" not in changed and changed & _OF_SCHEDULE: config.pop("_schedule", None)
+    if "_variance" in changed: config["variance_type"] = _VARIANCE_TYPES[config["_variance"]]
+    elif "variance_type" in changed: config["_variance"] = _VARIANCES.get(config["variance_type"])
+    return config
+
+@patch
+def _obey(self:DiffusersStyleDDIM, words, schedule=None): # make them the truth, or raise before anything has changed
+    before = vars(self).get("_internal_dict", {})
+    config = {**before, **words}
+    if "eta" in config: config["_eta"] = config.pop("eta")
+    if config["trained_betas"] is not None:
+        config["trained_betas"] = tuple(torch.as_tensor(config["trained_betas"], dtype=torch.float64).tolist())
+    changed = {k for k, v in config.items() if k not in before or before[k] != v}
+    if before: config = _settle(config, changed)
+    if schedule is None:
+        kept = before and not changed & {"rescale_betas_zero_snr", "_schedule", *_OF_SCHEDULE}
+        schedule = self._schedule if kept else schedule_from_diffusers(config)
+    own_variance = {} if "variance_type" in changed else dict(variance_type=_VARIANCE_TYPES[config["_variance"]])
+    told = _from_diffusers_config(config | own_variance, schedule)
+    eta = check_number("eta", config["_eta"], 0)
+    if self._only_eta not in (None, eta): raise ValueError(f"{type(self).__name__} has no eta: it is DDIM with eta = 1")
+    if self._only_eta and "set_alpha_to_one" in changed and not told["set_alpha_to_one"]:
+        raise ValueError(f"set_alpha_to_one=False has no equivalent in {type(self).__name__}, which ends on the clean "
+                         f"image")
+    check_signal(PREDICTIONS.pick(told["prediction"]), schedule.at(schedule.n_steps - 1))
+    clip, threshold = check_clip(told["clip"]), None
+    if told["thresholding"]: clip, threshold = None, (told["dynamic_thresholding_ratio"], told["sample_max_value"])
+    times = self._retimed(schedule, told["spacing"], told["steps_offset"])
+    vars(self).update(_internal_dict=_Config(config), _schedule=schedule, eta=eta, spacing=told["spacing"],
+                      variance=told["variance"], variance_type=config["variance_type"], prediction=told["prediction"],
+                      clip=clip, _threshold=threshold)
+    self._tabulate(vars(self).get("alphas_cumprod", torch.empty(0)))
+    self._visit(*times)
 
 # %% ../nbs/api/4_models/06_schedulers.ipynb #7d952c4b
+def _spread(S, schedule, spacing, offset): # the visited times, and the time after them, -1 unless an offset leaves room
+    taus = as_timesteps(S, schedule, spacing)
+    if spacing != "leading" or not offset: return taus, -1
+    taus = [t + offset for t in taus]
+    if taus[0] >= schedule.n_steps:
+        raise ValueError(f"steps_offset={offset} moves the first of {len(taus)} times to {taus[0]}, but times end at "
+                         f"{schedule.n_steps - 1}: visit fewer")
+    return taus, max(offset - schedule.n_steps//len(taus), -1)
+
 @patch
-def _visit(self:DiffusersStyleDDIM, taus, device=None): # make these the visited times
-    self._taus, self._steps = taus, {}
-    self.timesteps = torch.tensor(taus, dtype=torch.int64, device=device)
+def _visit(self:DiffusersStyleDDIM, taus, stop=-1, device=None): # make these the visited times
+    with torch.inference_mode(False): # an inference tensor could be changed unnoticed
+        timesteps = torch.tensor(taus, dtype=torch.int64, device=device)
+    vars(self).update(_taus=taus, _stop=stop if self._only_eta is None else -1, _steps={}, timesteps=timesteps)
+    self._saw(_of_times=timesteps._version)
+
+@patch
+def _retimed(self:DiffusersStyleDDIM, schedule, spacing, offset): # the times under a new configuration
+    if "timesteps" not in vars(self): # the first configuration
+        vars(self).update(num_inference_steps=None, custom_timesteps=False)
+        return list(range(schedule.n_steps - 1, -1, -1)), -1, None
+    device = self.timesteps.device
+    if self.custom_timesteps: return as_timesteps(self._taus, schedule), self._stop, device
+    if self.num_inference_steps is None: return list(range(schedule.n_steps - 1, -1, -1)), -1, device
+    return *_spread(self.num_inference_steps, schedule, spacing, offset), device
 
 @patch
 def set_timesteps(self:DiffusersStyleDDIM,
@@ -138,12 +294,112 @@ def set_timesteps(self:DiffusersStyleDDIM,
                   timesteps:int|list|None=None # the explicit list, under diffusers' name
                  )->None:
     "Choose the times to visit: exactly as many as asked for."
-    if device is not None: device = default_device(device)
     if (num_inference_steps is None) == (timesteps is None):
         raise ValueError("give num_inference_steps or timesteps, one of them")
-    taus = as_timesteps(timesteps if num_inference_steps is None else num_inference_steps, self.schedule, self.spacing)
-    self.num_inference_steps = len(taus)
-    self._visit(taus, device)
+    self._notice(times=False)
+    given = timesteps if num_inference_steps is None else num_inference_steps
+    custom = getattr(given, "ndim", 1 if isinstance(given, Iterable) else 0) > 0
+    offset = 0 if custom else vars(self)["_internal_dict"]["steps_offset"]
+    taus, stop = _spread(given, self._schedule, self.spacing, offset)
+    vars(self).update(num_inference_steps=len(taus), custom_timesteps=custom)
+    self._visit(taus, stop, device)
+
+# %% ../nbs/api/4_models/06_schedulers.ipynb #777e6571
+_TABLES = ("alphas_cumprod", "alphas", "betas", "one", "final_alpha_cumprod")
+
+@patch
+def _end(self:DiffusersStyleDDIM): # the time whose alpha-bar the last step ends at: -1 is the clean image
+    return -1 if self._only_eta or vars(self)["_internal_dict"]["set_alpha_to_one"] else 0
+
+@patch
+def _versions(self:DiffusersStyleDDIM): # a number that grows when somebody writes into the tables or the times
+    return self.alphas_cumprod._version + self.timesteps._version
+
+@patch
+def _tables(self:DiffusersStyleDDIM, like): # what the tables should hold, in type and device of a tensor
+    schedule = self._schedule
+    ends = torch.tensor([1., schedule.at(self._end())], dtype=torch.float64)
+    with torch.inference_mode(False): # parts of one tensor share its version, which an inference tensor has not
+        whole = torch.cat([schedule.alpha_bar, schedule.alpha, schedule.beta, ends]).to(like.dtype).to(like.device)
+        return dict(zip(_TABLES, [*whole[:-2].chunk(3), *whole[-2:]]))
+
+@patch
+def _saw(self:DiffusersStyleDDIM, **version): # what is known of the tables, or of the times
+    vars(self).update(version)
+    vars(self)["_seen"] = vars(self).get("_of_tables", 0) + vars(self).get("_of_times", 0)
+
+@patch
+def _tabulate(self:DiffusersStyleDDIM, like): # fill the tables
+    vars(self).update(self._tables(like))
+    self._saw(_of_tables=self.alphas_cumprod._version)
+
+@patch
+def _notice(self:DiffusersStyleDDIM, times=True): # what somebody has written into the times, or into the tables
+    if times and self.timesteps.tolist() != self._taus: self._take_times(self.timesteps)
+    if times: self._saw(_of_times=self.timesteps._version)
+    self._take_tables({})
+
+@patch
+def _take_times(self:DiffusersStyleDDIM, timesteps): # visit this list
+    if not isinstance(timesteps, Iterable): raise TypeError(f"timesteps must be a list of times, got {timesteps!r}")
+    taus, stop = as_timesteps(timesteps, self._schedule), self._stop
+    if taus != self._taus:
+        if taus[-1] != self._taus[-1]: stop = -1
+        vars(self).update(num_inference_steps=self.num_inference_steps or len(taus), custom_timesteps=True)
+    self._visit(taus, stop, getattr(timesteps, "device", None))
+
+@patch
+def _take_tables(self:DiffusersStyleDDIM, given): # make these tables the schedule, or raise if they cannot be one
+    own = self._tables(self.alphas_cumprod)
+    written = {k: getattr(self, k) for k in _TABLES if k not in given and not torch.equal(getattr(self, k), own[k])}
+    given = written | {k: torch.as_tensor(v).detach() for k, v in given.items()}
+    if not given: return self._saw(_of_tables=self.alphas_cumprod._version)
+    like = list(given.values())[-1]
+    if not like.is_floating_point(): raise TypeError(f"{list(given)[-1]} must be floating point, got {like.dtype}")
+    exact = self._tables(like)
+    new = {k: v.double().cpu() for k, v in given.items()
+           if not (torch.equal(v.to(like), exact[k]) or torch.equal(v.to(like), own[k].to(like)))}
+    found = [NoiseSchedule(new["alphas_cumprod"])] if "alphas_cumprod" in new else []
+    if "alphas" in new: found.append(NoiseSchedule(new["alphas"].cumprod(0)))
+    if "betas" in new: found.append(NoiseSchedule((1 - new["betas"]).cumprod(0)))
+    for other in found[1:]:
+        if other.n_steps != found[0].n_steps or (other.alpha_bar - found[0].alpha_bar).abs().max() > 1e-5:
+            raise ValueError(f"{' and '.join(new)} contradict each other: they are tables of one schedule")
+    words = schedule_to_diffusers(found[0]) if found else {}
+    first = (found or [self._schedule])[0].at(0)
+    if "one" in new: raise ValueError(f"one must be 1, got {given['one']}")
+    if "final_alpha_cumprod" in new:
+        fits = [bool((abs(new["final_alpha_cumprod"] - end) < 1e-6).all()) for end in (1, first)]
+        if not any(fits):
+            raise ValueError(f"final_alpha_cumprod must be 1 or alphas_cumprod[0], got {given['final_alpha_cumprod']}")
+        words["set_alpha_to_one"] = fits[0]
+    if words: self._obey(words, found[0] if found else None)
+    self._tabulate(like)
+
+@patch
+def __setattr__(self:DiffusersStyleDDIM, name, value): # what is assigned counts, or is refused
+    if name in {"_internal_dict", "schedule", *_TABLES} and self.timesteps.tolist() != self._taus:
+        self._take_times(self.timesteps) # written before, and about to be spread anew
+    if name == "_internal_dict": self._obey(value)
+    elif name in _WORDS: self.register_to_config(**{name: value})
+    elif name == "eta": self.register_to_config(_eta=value)
+    elif name == "schedule": self._obey(schedule_to_diffusers(value), as_schedule(value))
+    elif name in ("spacing", "variance", "prediction", "clip"):
+        words = _sampler_to_diffusers(**{name: value})
+        self.register_to_config(**{k: v for k, v in words.items() if _SAME.get(k) == name})
+    elif name in _TABLES: self._take_tables({name: value})
+    elif name == "timesteps": self._take_times(value)
+    elif name == "num_inference_steps" and value != self.num_inference_steps:
+        raise ValueError(f"num_inference_steps is what set_timesteps was asked for, {self.num_inference_steps}, got "
+                         f"{value!r}")
+    else: object.__setattr__(self, name, value)
+
+@patch
+def __setstate__(self:DiffusersStyleDDIM, state): # a copy has tables of its own
+    vars(self).update(state)
+    self._notice()
+    self._tabulate(self.alphas_cumprod)
+    self._visit(self._taus, self._stop, self.timesteps.device)
 
 # %% ../nbs/api/4_models/06_schedulers.ipynb #94a709f8
 _NUMBERS = ("signal", "noise", "of_x0", "of_eps", "sigma")
@@ -153,36 +409,54 @@ def _quick(step, dtype): # numbers of the images' own type multiply three times 
     return step._replace(**{k: torch.tensor(getattr(step, k), dtype=dtype) for k in _NUMBERS if getattr(step, k)})
 
 @patch
+def _plan(self:DiffusersStyleDDIM, eta): # the coefficients of all steps
+    stop = self._stop if self._stop >= 0 else self._end()
+    told = dict(eta=eta, variance=self.variance, prediction=self.prediction)
+    if stop == -1: return plan_steps(self._schedule, self._taus, **told)
+    if stop < self._taus[-1]: return plan_steps(self._schedule, [*self._taus, stop], **told)[:-1]
+    return [*plan_steps(self._schedule, self._taus, **told)[:-1], ddim_coefficients(stop, stop, self._schedule, **told)]
+
+def _not_visited(t, taus): # an error
+    return ValueError(f"t={t} is not one of the {len(taus)} visited times, {taus[0]} ... {taus[-1]}")
+
+def _one_time(t): # as an int; a tensor of one entry counts as its entry
+    return t.item() if isinstance(t, Tensor) and t.dtype == torch.int64 and t.numel() == 1 else check_int("t", t)
+
+@patch
 def _step_at(self:DiffusersStyleDDIM, t, eta, dtype): # the coefficients of the step that starts at t
+    if self.alphas_cumprod._version + self.timesteps._version != self._seen: self._notice()
     if (eta, dtype) not in self._steps:
-        steps = plan_steps(self.schedule, self._taus, eta=eta, variance=self.variance, prediction=self.prediction)
-        self._steps[eta, dtype] = {step.t: _quick(step, dtype) for step in steps}
+        self._steps[eta, dtype] = {step.t: _quick(step, dtype) for step in self._plan(eta)}
     step = self._steps[eta, dtype].get(t)
-    if step is None:
-        raise ValueError(f"t={t} is not one of the {len(self._taus)} visited times, {self._taus[0]} ... "
-                         f"{self._taus[-1]}")
+    if step is None: raise _not_visited(t, self._taus)
     return step
+
+def _pull_in(prediction, x_t, step, ratio, largest): # dynamic thresholding, as if the network had predicted that image
+    x_0 = PREDICTIONS[step.prediction].read(prediction, x_t, step.signal, step.noise)[0]
+    flat = x_0.flatten(1) if x_0.dtype in (torch.float32, torch.float64) else x_0.flatten(1).float()
+    s = torch.quantile(flat.abs(), ratio, dim=1, keepdim=True).clamp(1, largest) # of each image
+    return (flat.clamp(-s, s)/s).reshape(x_0.shape).to(x_0.dtype), step._replace(prediction="x_0")
 
 @patch
 def step(self:DiffusersStyleDDIM,
-         noise:Tensor, # what the network said (B, C, H, W): eps, or x_0 or v if that is its `prediction`
-         t:int|Tensor, # the time it was asked at, one of `timesteps`
-         x_t:Tensor, # what it was shown, same shape
+         model_output:Tensor, # what the network said (B, C, H, W): eps, or x_0 or v if that is its `prediction`
+         timestep:int|Tensor, # the time it was asked at, one of `timesteps`
+         sample:Tensor, # what it was shown, same shape
          eta:float|None=None, # None: the scheduler's own
          use_clipped_model_output:bool=False, # for diffusers' sake: here eps always follows a clipped x_0
          generator:torch.Generator|list|None=None, # where fresh noise comes from: one, or a list with one per image
          variance_noise:Tensor|None=None, # fresh noise, instead of a generator
          return_dict:bool=True # False: a tuple
         ): # `DDIMOutput`, or (prev_sample, pred_original_sample)
-    "Move to the next visited time (DDIM eq. 12); what is not finite is refused, on a GPU at the last time."
-    noise = model_output(noise, x_t)
-    if eta is None: eta = self.eta
-    if not isinstance(eta, float): eta = check_number("eta", eta, 0) # a float is checked with its plan, once
+    "Move to the next visited time (DDIM eq. 12)."
+    model_output, eta = unwrap_output(model_output, sample), self.eta if eta is None else float(eta)
     if self._only_eta not in (None, eta):
-        raise ValueError(f"{type(self).__name__} is DDIM with eta = {self._only_eta:g}, got eta={eta:g}")
-    step = self._step_at(check_int("t", t), eta, x_t.dtype)
-    z = fresh_noise(x_t, step.sigma, variance_noise, generator)
-    x_prev, x_0, _ = move(noise, x_t, step, noise=z, clip=self.clip)
+        raise ValueError(f"{type(self).__name__} is DDIM with eta = {self._only_eta:g}, got eta={eta:g}: DDIMPipeline "
+                         f"passes its own eta to every step, DDPMPipeline passes none")
+    step = self._step_at(_one_time(timestep), eta, sample.dtype)
+    if self._threshold: model_output, step = _pull_in(model_output, sample, step, *self._threshold)
+    z = fresh_noise(sample, step.sigma, variance_noise, generator)
+    x_prev, x_0, _ = move(model_output, sample, step, noise=z, clip=self.clip)
     return DDIMOutput(x_prev, x_0) if return_dict else (x_prev, x_0)
 
 # %% ../nbs/api/4_models/06_schedulers.ipynb #3fec94ed
@@ -216,7 +490,36 @@ def get_velocity(self:DiffusersStyleDDIM,
     "Return what a v-prediction network is trained on (Salimans and Ho, 2022)."
     return velocity(sample, noise, _one_each(timesteps, sample), self.schedule)
 
+# %% ../nbs/api/4_models/06_schedulers.ipynb #35c6108b
+@patch
+def previous_timestep(self:DiffusersStyleDDIM,
+                      timestep:int|Tensor # one of `timesteps`
+                     )->int|Tensor: # of the kind of `timestep`; -1 after the last
+    "Return the time that the step from `timestep` leads to: the next visited one."
+    self._notice()
+    t = _one_time(timestep)
+    if t not in self._taus: raise _not_visited(t, self._taus)
+    following = [*self._taus[1:], self._stop][self._taus.index(t)]
+    return timestep.new_full(timestep.shape, following) if isinstance(timestep, Tensor) else following
+
+@patch
+def _get_variance(self:DiffusersStyleDDIM, timestep, prev_timestep): # of the step between two times, at eta = 1
+    alpha_bar = self.schedule.at(timestep)
+    alpha_bar_prev = self.schedule.at(prev_timestep if prev_timestep >= 0 else self._end())
+    return self.one.new_tensor(step_variance(alpha_bar, alpha_bar_prev))
+
 # %% ../nbs/api/4_models/06_schedulers.ipynb #3942e2e8
+_SAMPLERS_OWN = {*_CONVENTIONS, "timestep_spacing", "clip_sample", "clip_sample_range", "variance_type"}
+
+def _stated(config): # without mere defaults of the sampler that wrote it, which diffusers lists and leaves out, too
+    unsaid = _SAMPLERS_OWN.intersection(config.get("_use_default_values") or ())
+    if not unsaid: return dict(config)
+    writers = [inspect.signature(c.__init__).parameters for c in DDIMScheduler._get_compatibles()]
+    writers = [w for w in writers if w.keys() - {"self", "kwargs"} <= config.keys()]
+    writer = max(writers, key=len, default={})
+    unsaid = {k for k in unsaid if k in writer and writer[k].default == config[k]} # not if it has been changed since
+    return {k: v for k, v in config.items() if k not in unsaid}
+
 @patch(cls_method=True)
 def from_config(cls:DiffusersStyleDDIM,
                 config:dict, # of one of our schedulers, or of diffusers' DDPM or DDIM
@@ -224,21 +527,25 @@ def from_config(cls:DiffusersStyleDDIM,
                 **kwargs # overrides, in diffusers' words; and `eta`
                ): # a scheduler, or (scheduler, unused)
     "Build a scheduler from a configuration in diffusers' words."
-    known = {*_to_diffusers_config(linear_schedule(2)), "eta"}
+    if not isinstance(config, dict): raise TypeError(f"config must be a dict, got {type(config).__name__}")
+    known = {*_WORDS, "eta"}
     unused = {k: v for k, v in kwargs.items() if k not in known}
     if unused and not return_unused_kwargs:
         raise ValueError(f"unknown settings {sorted(unused)}, known are {sorted(known)}")
-    config = {**config, **{k: v for k, v in kwargs.items() if k in known}}
-    ignored = sorted(kwargs.keys() & {"num_train_timesteps", "beta_start", "beta_end", "beta_schedule"})
-    if ignored and config.get("trained_betas") is not None:
-        raise ValueError(f"{', '.join(ignored)} would change nothing: the configuration lists its trained_betas")
+    given = {k: v for k, v in kwargs.items() if k in known}
     ddpm = issubclass(cls, DiffusersStyleDDPM)
-    if ddpm and "eta" in kwargs: raise ValueError(f"{cls.__name__} has no eta: it is DDIM with eta = 1")
-    if not ddpm: config.pop("variance_type", None) # DDPM's word; diffusers' DDIM does not read it either
-    sched = _from_diffusers_config(config)
-    if not ddpm:
-        sched |= dict(eta=config.get("eta", config.get("_eta", 0.)), variance=config.get("_variance", "posterior"))
-    sched = cls(**sched)
+    if ddpm and "eta" in given: raise ValueError(f"{cls.__name__} has no eta: it is DDIM with eta = 1")
+    source = _stated(config)
+    if source.get("use_flow_sigmas"): raise ValueError("use_flow_sigmas=True has no equivalent here, only False has")
+    _check_listed(source | given, given.keys())
+    check_described(source | given)
+    foreign = {"set_alpha_to_one", "eta", "_eta", "_variance"} if ddpm else {"variance_type"} # the other's words
+    read = {*known, "_schedule", "_eta", "_variance"} - foreign
+    words = {k: v for k, v in source.items() if k in read}
+    if "variance_type" in given: words.pop("_variance", None)
+    sched = cls(**words | given)
+    kept = {k: v for k, v in config.items() if k not in read | given.keys() and k[0] != "_"} # for its next reader
+    vars(sched)["_internal_dict"] = _Config({**sched.config, **kept})
     return (sched, unused) if return_unused_kwargs else sched
 
 # %% ../nbs/api/4_models/06_schedulers.ipynb #db51eb0d
@@ -247,6 +554,7 @@ class DiffusersStyleDDPM(DiffusersStyleDDIM):
     _only_eta = 1.
 
     @accept_greek
+    @_in_either_vocabulary
     def __init__(self,
                  n_steps:int=1000, # T
                  beta_min:float=1e-4, # variance added by the first step
@@ -256,10 +564,33 @@ class DiffusersStyleDDPM(DiffusersStyleDDIM):
                  variance:str="posterior", # "posterior" ("fixed_small") | "hat" ("fixed_large")
                  prediction:str="eps", # what the network says: "eps", "x_0" or "v"
                  clip:float|tuple|None=None, # None, or c: the predicted x_0 is clipped to (-c, c)
-                 rescale_zero_snr:bool=False # stretch the schedule until no signal is left at T-1; not for "eps"
+                 rescale_zero_snr:bool=False, # stretch the schedule until no signal is left at T-1; not for "eps"
+                 **theirs # diffusers' names for the same, and what only they name, such as `thresholding`
                 ):
-        super().__init__(n_steps, beta_min, beta_max, 1., schedule=schedule, spacing=spacing, variance=variance,
-                         prediction=prediction, clip=clip, rescale_zero_snr=rescale_zero_snr)
+        theirs["_eta"] = 1.
+        ours = dict(n_steps=n_steps, beta_min=beta_min, beta_max=beta_max, schedule=schedule, spacing=spacing,
+                    variance=variance, prediction=prediction, clip=clip, rescale_zero_snr=rescale_zero_snr)
+        self._obey(*_configuration(ours, theirs))
+
+    def step(self,
+             model_output:Tensor, # what the network said (B, C, H, W): eps, or x_0 or v if that is its `prediction`
+             timestep:int|Tensor, # the time it was asked at, one of `timesteps`
+             sample:Tensor, # what it was shown, same shape
+             generator:torch.Generator|list|None=None, # where fresh noise comes from: one, or a list with one per image
+             return_dict:bool=True, # False: a tuple
+             **kwargs # as in `DiffusersStyleDDIM.step`; an `eta` must be 1
+            ): # `DDIMOutput`, or (prev_sample, pred_original_sample)
+        "Move to the next visited time (DDPM eq. 7)."
+        return super().step(model_output, timestep, sample, generator=generator, return_dict=return_dict, **kwargs)
+
+    def _get_variance(self, t, predicted_variance=None, variance_type=None): # of the step from t
+        kind = self.variance_type if variance_type is None else variance_type
+        if predicted_variance is not None or kind not in _VARIANCES:
+            raise ValueError(f"variance_type={kind!r} has no equivalent here, only "
+                             f"{' and '.join(map(repr, _VARIANCES))} has")
+        t_prev = self.previous_timestep(t)
+        value = max(step_variance(self.schedule.at(t), self.schedule.at(t_prev), _VARIANCES[kind]), 1e-20)
+        return self.one.new_tensor(value**0.5 if kind == "fixed_small_log" else value)
 
 # %% ../nbs/api/4_models/06_schedulers.ipynb #4dcd7599
 @patch
@@ -269,8 +600,8 @@ def to_diffusers(self:DiffusersStyleDDIM): # diffusers' `DDIMScheduler`, or `DDP
     faults = [f"spacing={self.spacing!r}"] if self.spacing in ("quadratic", "logsnr") else []
     if not ddpm and self.variance == "hat": faults.append("variance='hat'")
     if not ddpm and self.eta: faults.append(f"eta={self.eta:g} (pass it to each step)")
-    if not ddpm and self.clip:
-        faults.append(f"clip={self.clip[1]:g} (it needs use_clipped_model_output=True at each step)")
+    limit = "thresholding=True" if self._threshold else f"clip={self.clip[1]:g}" if self.clip else ""
+    if not ddpm and limit: faults.append(f"{limit} (it needs use_clipped_model_output=True at each step)")
     if not ddpm and self.spacing == "linspace":
         faults.append("spacing='linspace' (its previous time is not the listed one)")
     if faults:
@@ -281,6 +612,7 @@ def to_diffusers(self:DiffusersStyleDDIM): # diffusers' `DDIMScheduler`, or `DDP
 # %% ../nbs/api/4_models/06_schedulers.ipynb #ede5b9b6
 def _step_settings(sched, wanted): # the extra arguments of `step` that this scheduler knows
     known = inspect.signature(sched.step).parameters
+    known = known | inspect.signature(DiffusersStyleDDIM.step).parameters if "kwargs" in known else known
     if wanted["eta"] is not None and "eta" not in known:
         raise ValueError(f"{type(sched).__name__}.step takes no eta, got {wanted['eta']}")
     return {k: v for k, v in wanted.items() if v is not None and k in known}
@@ -297,7 +629,7 @@ def diffusers_sample(sched:object, # any scheduler with `timesteps` and `step`: 
                      progress:bool=True # show a bar
                     )->Tensor: # the final images `sz`, in the network's range
     "Sample with a diffusers-style scheduler, over the times it has set."
-    g, model = fresh_generator(seed), load_pretrained()[0] if model is None else model
+    model = load_pretrained()[0] if model is None else model
     device = model_device(model) if device is None else default_device(device)
     sz = tuple(check_int("sz", n, 1) for n in sz)
     if skip_steps is not None and sched.config.get("prediction_type", "epsilon") != "epsilon":
@@ -309,13 +641,12 @@ def diffusers_sample(sched:object, # any scheduler with `timesteps` and `step`: 
     weights = model.parameters() if hasattr(model, "parameters") else ()
     dtype = next((p.dtype for p in weights), torch.float32) # of the images: not rounded with the weights
     model = fast_copy(model, pick_arithmetic(model, precision, evaluations=sz[0]*sum(evaluate)), sz[0])
+    g = fresh_generator(seed)
     settings = _step_settings(sched, dict(generator=g, eta=eta))
     x = randn(sz, generator=g, device=device)*sched.init_noise_sigma
-    for k, (t, evaluated) in enumerate(zip(progress_bar(ts, progress, desc="sampling", unit="step"), evaluate)):
+    for t, evaluated in zip(progress_bar(ts, progress, desc="sampling", unit="step"), evaluate):
         if evaluated:
-            answer = model_output(model(sched.scale_model_input(x, t).to(dtype), t.to(device).expand(len(x))), x)
-            noise = answer.to(x.dtype)
-        x_prev = sched.step(noise, t, x, **settings).prev_sample
-        check_arrival(answer, x, x_prev, t, last=k == len(ts) - 1, clipped=True) # not every scheduler looks
-        x = x_prev
+            out = model(sched.scale_model_input(x, t).to(dtype), t.to(device).expand(len(x)))
+            noise = unwrap_output(out, x).to(x.dtype)
+        x = sched.step(noise, t, x, **settings).prev_sample
     return x
