@@ -136,8 +136,8 @@ def weights_digest(model:Callable # any model
     weights = _weights(model)
     return tensors_digest(weights) if weights else secrets.token_hex(6)
 
-def _is_plain(value): # the same text in every process
-    try: return bool(json.dumps(value))
+def _is_plain(value): # the same text in every process; a whole number may count evaluations, which change nothing
+    try: return type(value) is not int and bool(json.dumps(value))
     except (TypeError, ValueError, RecursionError): return False
 
 def _beside_weights(model): # what else decides the predictions -> plain facts, tensors
