@@ -19,6 +19,8 @@ __all__ = ['DATA_RANGE', 'PRECISIONS', 'check_choice', 'Registry', 'check_int', 
 import functools
 import math
 import operator
+from collections import deque
+import os
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from numbers import Integral, Real
@@ -160,6 +162,22 @@ def check_finite(x:Tensor, # numbers of images (B, ...)
     if not all_finite(x): raise NotFinite(f"{what} NaN or infinite", int((~torch.isfinite(x)).nonzero()[0, 0]))
     return x
 
+def check_like(x:object, # what the caller passed
+               like:Tensor, # what it belongs to
+               *names:str # of both, for the message
+              )->Tensor: # `x`, in the dtype of `like`
+    "Return `x` as numbers that belong to `like`: `TypeError` for other kinds, `ValueError` for another shape."
+    dtype = check_real(like, names[1]).dtype
+    if check_real(x, names[0]).shape != like.shape: check_same_shape(like, x, f"{names[1]} and {names[0]}")
+    return x if x.dtype == dtype else x.to(dtype)
+
+def last_of(states:Iterable # one after another
+           ): # the last one
+    "Run through and keep the last; a `ValueError` if there is none."
+    kept = deque(states, maxlen=1)
+    if not kept: raise ValueError("a trajectory needs at least one step, got none")
+    return kept.pop()
+
 # %% ../nbs/api/1_core/01_core.ipynb #244c0902
 _REAL = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
@@ -201,6 +219,61 @@ def as_float64(values:object, # numbers: a tensor, an array or a (nested) list
     else: found = torch.as_tensor(values, dtype=torch.float64) # a list is read in full, not through float32
     if finite and not all_finite(found): raise ValueError(f"{name} must be finite, got NaN or infinity")
     return found
+
+# %% ../nbs/api/1_core/01_core.ipynb #f16a9b73
+def check_arrival(prediction:Tensor, # of the network, in the dtype it came in
+                  x_t:Tensor, # what the network received (B, C, H, W)
+                  x_prev:Tensor, # where the step arrived, same shape
+                  t:int|Tensor, # time of the step, for the message; a tensor may hold one an image
+                  *, last:bool=True, # False: only the CPU is asked, another device would have to be waited for
+                  clipped:bool=False # is an infinite prediction hidden by clipping?
+                 )->None:
+    "Raise a `NotFinite` if a step did not arrive at finite numbers."
+    if not last and not x_prev.is_cpu: return
+    if all_finite(x_prev) and not (clipped and not all_finite(prediction)): return
+    causes = {"x_t holds": x_t, "the network predicted": prediction, "the step made": x_prev}
+    what, x = next((what, x) for what, x in causes.items() if not all_finite(x))
+    image = int((~torch.isfinite(x)).nonzero()[0, 0]) if x.ndim else 0
+    kind = "NaN" if bool(x.isnan().any()) else "infinity"
+    raise NotFinite(f"{what} {kind} at t={t[image].item() if isinstance(t, Tensor) and t.ndim else t}", image,
+                    _hint(x.dtype))
+
+def _hint(dtype): # for numbers in half precision
+    if dtype != torch.float16: return ""
+    return f" ({dtype} ends at {torch.finfo(dtype).max:.0f}: float32 or bfloat16 may do)"
+
+def _dtype(model): # of its weights; None if it has none
+    weights = model.parameters() if hasattr(model, "parameters") else ()
+    return next((p.dtype for p in weights), None)
+
+class Watch:
+    "Looks after the moves of a run: at once on the CPU, at the end elsewhere. As a context it completes a message."
+    def __init__(self,
+                 model:Callable, # the one that predicts
+                 n:int # how many moves
+                ):
+        self.model, self.n, self.times, self.found = model, n, [], []
+
+    def __enter__(self): return self
+
+    def __exit__(self, kind, e, traceback):
+        if kind is not NotFinite: return
+        self.read() # an earlier move may have been the first
+        raise NotFinite(e.what, e.image, e.hint or _hint(_dtype(self.model))) from None
+
+    def add(self, t, *tensors): # of one move; 0, or NaN for an image that holds something not finite
+        self.n -= 1
+        if not tensors[0].is_cpu:
+            self.times.append(t)
+            self.found.append(sum((0*x).flatten(1).sum(1) for x in tensors))
+        if self.n == 0: self.read()
+
+    def read(self): # the first move and its first image are named
+        if not self.found: return
+        for t, flaws in zip(self.times, torch.stack(self.found).isnan().cpu().tolist()):
+            if True in flaws:
+                raise NotFinite(f"the network predicted NaN or infinity at t={t}", flaws.index(True),
+                                _hint(self.found[0].dtype))
 
 # %% ../nbs/api/1_core/01_core.ipynb #5d2ed5d9
 def append_dims(v:Tensor, # (B,)
@@ -393,14 +466,24 @@ def model_device(model:Callable # any model
     return torch.device("cpu") if p is None else p.device
 
 # %% ../nbs/api/1_core/01_core.ipynb #003944b7
+def _own_gpu(): # the one of this process, where `torchrun` starts one for each
+    try: rank, n = max(0, int(os.environ.get("LOCAL_RANK", 0))), torch.cuda.device_count() # -1: there is one process
+    except ValueError as e: raise ValueError(f"LOCAL_RANK must be a number, got {os.environ['LOCAL_RANK']!r}") from e
+    if n == 1: return torch.device("cuda", 0) # each process may be shown its own alone
+    if rank >= n: raise ValueError(f"process {rank} of this machine has no GPU of its own: start at most {n}")
+    return torch.device("cuda", rank)
+
 def default_device(device:str|torch.device|None=None # a device, its name, or None
                   )->torch.device:
-    "Return `device`, or the best one here: CUDA, then Apple's MPS, then the CPU."
+    "Return `device`, or the best one here: CUDA (each process its own), then Apple's MPS, then the CPU."
     if device is not None:
-        try: return torch.empty(0, device=device).device
+        try:
+            device = torch.device(device)
+            if device == torch.device("cuda") and torch.cuda.is_available(): device = _own_gpu()
+            return torch.empty(0, device=device).device
         except (RuntimeError, AssertionError, NotImplementedError, TypeError) as e:
             raise ValueError(f"device {device!r} cannot be used here: {str(e).splitlines()[0]}") from e
-    if torch.cuda.is_available(): return torch.device("cuda")
+    if torch.cuda.is_available(): return _own_gpu()
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 # %% ../nbs/api/1_core/01_core.ipynb #2e4ba5c0

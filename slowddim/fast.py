@@ -172,12 +172,13 @@ def fast_copy(model:Callable, # a `UNet` or `UNet2DModel`, or a model around one
               backend:str="inductor" # of `torch.compile`
              ): # computes as `how` says; the model itself if there is nothing to change
     "Copy a network into another arithmetic, for `torch.inference_mode()`; it compiles at its first call."
-    if not _networks(model) or (how.as_given and not model.training): return model
+    learning = isinstance(model, nn.Module) and any(part.training for part in model.modules())
+    if not learning and (how.as_given or not _networks(model)): return model
     key = (how, how.compiled and check_int("batch_size", batch_size, 1), backend)
     known, now = _copies.setdefault(model, {}), model_fingerprint(model)
     if key in known and known[key][0] == now: return known[key][1]
     twin = copy.deepcopy(model).eval().requires_grad_(False)
-    if not how.as_given: twin.to(memory_format=torch.channels_last)
+    if not how.as_given and _networks(model): twin.to(memory_format=torch.channels_last)
     for net in [] if how.as_given else _networks(twin):
         speed_up_ = _speed_up_ if isinstance(net, UNet) else _speed_up_diffusers_
         speed_up_(net, how, batch_size, backend)
