@@ -127,9 +127,15 @@ def check_clip(clip:float|tuple # None, a positive number, or (lo, hi); an end m
     return _float(ends[0]), _float(ends[1])
 
 # %% ../nbs/api/1_core/01_core.ipynb #1c858fbd
-def all_finite(x:Tensor # real numbers, any shape
+_REAL = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+
+def all_finite(x:Tensor # any kind of numbers, any shape
               )->bool:
     "Say whether no value is NaN or infinite; a finite sum settles it."
+    if x.dtype not in _REAL:
+        if x.is_complex(): x = torch.view_as_real(x.resolve_conj())
+        if not x.is_floating_point(): return True
+        if x.dtype.itemsize == 1: x = x.float() # few operations know these
     return math.isfinite(x.sum().item()) or bool(torch.isfinite(x).all())
 
 def check_real(x:object, # what the caller passed
@@ -179,8 +185,6 @@ def last_of(states:Iterable # one after another
     return kept.pop()
 
 # %% ../nbs/api/1_core/01_core.ipynb #244c0902
-_REAL = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
-
 def check_images(x:object, # what the caller passed
                  name:str="x_T" # argument name, for the message
                 )->Tensor: # `x`, unchanged

@@ -11,8 +11,7 @@ Docs: https://slowddim.github.io/slowddim/api/1_core/files.html.md"""
 
 # %% auto #0
 __all__ = ['REPOSITORY_MODELS', 'atomic_path', 'write_json', 'read_json', 'save_tensors', 'load_tensors', 'tensors_digest',
-           'machine_facts', 'weights_dir', 'shipped_names', 'repository_dir', 'check_model_folder', 'save_model_folder',
-           'read_model_folder']
+           'machine_facts', 'weights_dir', 'shipped_names', 'repository_dir', 'save_model_folder', 'read_model_folder']
 
 # %% ../nbs/api/1_core/02_files.ipynb #fd15028b
 import errno
@@ -35,7 +34,7 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from .core import check_int
+from .core import all_finite, check_int
 
 # %% ../nbs/api/1_core/02_files.ipynb #267276c3
 try: import fcntl
@@ -312,20 +311,12 @@ def part_file(path:str|Path, # the file that is made in the end
             _remove_part(folder)
 
 # %% ../nbs/api/1_core/02_files.ipynb #e01b274d
-def is_finite(v:Tensor # any dtype
-             )->bool:
-    "Say whether all numbers are finite, reading them once."
-    if v.is_complex(): v = torch.view_as_real(v.resolve_conj())
-    if not v.is_floating_point() or not v.numel(): return True
-    if v.dtype.itemsize == 1: v = v.float()
-    return bool(torch.stack(v.aminmax()).isfinite().all())
-
-def check_finite(tensors:dict[str, Tensor], # by name
+def check_weights(tensors:dict[str, Tensor], # by name
                  what:str # happens to them otherwise, for the message
                 )->dict[str, Tensor]: # the same
     "Refuse tensors that are not finite."
     for name, v in tensors.items():
-        if not is_finite(v): raise ValueError(f"{what}: {name} is not finite")
+        if not all_finite(v): raise ValueError(f"{what}: {name} is not finite")
     return tensors
 
 # %% ../nbs/api/1_core/02_files.ipynb #016a99ef
@@ -340,7 +331,7 @@ def _pack(tensors, facts): # -> the parts of a safetensors file
     return data[:8], _sort_facts(bytes(data[8:start])), data[start:]
 
 def _to_write(path, tensors): # on the CPU; a `ValueError` names one that is not finite
-    return check_finite({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, f"{path} is not written")
+    return check_weights({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, f"{path} is not written")
 
 def save_tensors(path:str|Path, # file to write, `.safetensors`
                  tensors:dict[str, Tensor], # named tensors, any dtype; a `ValueError` names one that is not finite
@@ -411,7 +402,7 @@ def repository_dir()->Path: # `models`; an installed package has none
     "Return the folder of the models that come with a clone of the repository."
     return Path(__file__).parent.parent/"models"
 
-# %% ../nbs/api/1_core/02_files.ipynb #93c4cf10
+# %% ../nbs/api/1_core/02_files.ipynb #bad1679e
 def _own_card(folder): # {} if there is none, or another program's
     card = _parse_json(folder/CARD_FILE) if (folder/CARD_FILE).is_file() else {}
     if not isinstance(card, dict) or "bytes" not in card: return {}
@@ -427,11 +418,12 @@ def check_model_folder(folder:str|Path # where a model shall be written
             raise FileExistsError(f"{folder/name} belongs to another program: choose another folder")
     return folder
 
+# %% ../nbs/api/1_core/02_files.ipynb #93c4cf10
 def _cast(tensors, dtype): # floating-point tensors, unless one has a value that `dtype` cannot hold
     if dtype is None: return tensors
     if not dtype.is_floating_point: raise ValueError(f"dtype must be of floating-point numbers, got {dtype}")
     cast = {k: v.to(dtype) for k, v in tensors.items() if v.is_floating_point()}
-    return tensors | {k: v for k, v in cast.items() if is_finite(v)}
+    return tensors | {k: v for k, v in cast.items() if all_finite(v)}
 
 def save_model_folder(folder:str|Path, # where to write
                       tensors:dict[str, Tensor], # the network's state; a `ValueError` names one that is not finite
@@ -469,5 +461,5 @@ def read_model_folder(folder:str|Path, # where to read
     said = card.get("digest", digest)
     if said != digest and said != hashlib.sha256((folder/file).read_bytes()).hexdigest()[:12]: # what cards said before
         raise ValueError(f"{folder/file} has digest {digest}, its card says {said}: the file is not the one described")
-    check_finite(tensors, f"{folder/file} is not opened")
+    check_weights(tensors, f"{folder/file} is not opened")
     return tensors, config, dict(card, digest=digest) if card else {}

@@ -13,7 +13,6 @@ Docs: https://slowddim.github.io/slowddim/api/2_sampling/steps.html.md"""
 __all__ = ['SOLVERS', 'Step', 'move', 'StepOutput', 'fresh_noise', 'State', 'run_steps', 'last_x0', 'arrival', 'Solver']
 
 # %% ../nbs/api/2_sampling/04_steps.ipynb #4572dae9
-import math
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import NamedTuple

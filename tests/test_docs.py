@@ -80,6 +80,7 @@ def test_every_lesson_ends_with_exercises_that_run(root):
 def test_the_front_page_knows_every_lesson_and_the_scores(root):
     from slowddim.files import read_json
     text = (root/"README.md").read_text("utf-8")
-    for path in (root/"nbs"/"lessons").glob("*.ipynb"): assert f"(https://github.com/slowddim/slowddim/blob/main/nbs/lessons/{path.name}) |" in text, path.name
+    lessons = "https://github.com/slowddim/slowddim/blob/main/nbs/lessons"
+    for path in (root/"nbs"/"lessons").glob("*.ipynb"): assert f"({lessons}/{path.name}) |" in text, path.name
     for r in read_json(root/"results"/"solvers_fashion_mnist.json")["rows"]:
         if r["n"] == 10_000 and r["spacing"] == "trailing": assert f"{r['fid']['value']:.2f} (" in text, r["solver"]

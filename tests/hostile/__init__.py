@@ -1,8 +1,8 @@
 """What users and machines do to a program, as cases: a few in `make test`, all of them in `make trust`.
 
-A case is a function `(folder, n)` that tries `n` things (or all it has) and yields, for each, what was tried and what
-was wrong: None if the right value came out, or the right error. A case never asserts: it reports, so that one fault does
-not hide the next.
+A case is a function `(folder, n)` that tries `n` things (or all it has) and yields, for each, what was tried and
+what was wrong: None if the right value came out, or the right error. A case never asserts: it reports, so that one
+fault does not hide the next.
 """
 import importlib
 import pkgutil
