@@ -416,8 +416,8 @@ def test_a_changed_configuration_is_obeyed(word, value, means, set_before):
         assert torch.equal(sched.alphas_cumprod, fresh.alphas_cumprod)
 
 
-@pytest.mark.parametrize("name, value", [("prediction", "v"), ("clip", 0.5), ("spacing", "leading"), ("variance", "hat"),
-                                         ("eta", 0.5), ("schedule", cosine_schedule(500))])
+@pytest.mark.parametrize("name, value", [("prediction", "v"), ("clip", 0.5), ("spacing", "leading"), ("eta", 0.5),
+                                         ("variance", "hat"), ("schedule", cosine_schedule(500))])
 def test_our_names_may_be_assigned_too(name, value, tmp_path):
     sched, fresh = DiffusersStyleDDIM(), DiffusersStyleDDIM(**{name: value})
     sched.step(images(), 999, images())
@@ -538,7 +538,7 @@ def test_no_change_hides_another():
     def assigned(s): s.betas = linear_schedule().beta/2
     def words(s): s.register_to_config(prediction_type="sample")
     for first, *rest in itertools.permutations((times, betas, words)):
-        for changes in ((first, *rest), (first, *[dict(zip((times, betas), (listed, assigned))).get(c, c) for c in rest])):
+        for changes in ((first, *rest), (first, *[{times: listed, betas: assigned}.get(c, c) for c in rest])):
             sched = DiffusersStyleDDIM()
             sched.set_timesteps(10)
             for change in changes: change(sched)
@@ -639,6 +639,7 @@ def test_a_latent_diffusion_loop(ours_class, theirs_class):
 
 
 @pytest.mark.skipif(not is_transformers_available(), reason="needs transformers")
+@pytest.mark.filterwarnings("ignore::FutureWarning")
 @pytest.mark.parametrize("ours_class, theirs_class", BOTH)
 def test_stable_diffusion_pipeline(ours_class, theirs_class):
     from diffusers import StableDiffusionImg2ImgPipeline, StableDiffusionPipeline
