@@ -13,7 +13,6 @@ Docs: https://slowddim.github.io/slowddim/api/2_sampling/steps.html.md"""
 __all__ = ['SOLVERS', 'Step', 'move', 'StepOutput', 'fresh_noise', 'State', 'run_steps', 'last_x0', 'arrival', 'Solver']
 
 # %% ../nbs/api/2_sampling/04_steps.ipynb #4572dae9
-import math
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -21,8 +20,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .core import NotFinite, Registry, all_finite, check_generator, check_int, check_real, check_same_shape
-from .core import model_output, progress_bar, randn
+from .core import Registry, Watch, check_arrival, check_generator, check_int, check_like, check_real
+from .core import check_same_shape, last_of, model_output, progress_bar, randn
 from .noising import PREDICTIONS
 from .schedule import NoiseSchedule
 
@@ -49,22 +48,14 @@ def move(prediction:Tensor, # of the network (B, C, H, W)
          past:list|deque=() # (x_0, eps) of earlier moves, the latest first; needed only if `step.of_past` weighs them
         )->tuple[Tensor, Tensor, Tensor]: # x_prev, x_0 and eps, device and dtype of `x_t`
     "Make one move (DDIM eq. 12)."
-    answer, dtype = prediction, check_real(x_t, "x_t").dtype
-    if check_real(answer, "the prediction").shape != x_t.shape: check_same_shape(x_t, answer, "x_t and the prediction")
-    if answer.dtype != dtype: prediction = answer.to(dtype)
+    answer, prediction = prediction, check_like(prediction, x_t, "the prediction", "x_t")
     x_0, eps = PREDICTIONS[step.prediction].read(prediction, x_t, step.signal, step.noise)
     if clip is not None: # as if the network had predicted the clipped image: eps follows it
         x_0, eps = PREDICTIONS["x_0"].read(x_0.clamp(*clip), x_t, step.signal, step.noise)
-    x_prev = step.of_x0*x_0 + step.of_eps*eps
-    if isinstance(noise, Tensor):
-        if noise.shape != x_t.shape: check_same_shape(x_t, noise, "x_t and noise")
-        x_prev = x_prev + step.sigma*noise
+    x_prev = step.of_x0*x_0 + step.of_eps*eps + step.sigma*noise
     for (of_x0, of_eps), (x_0_before, eps_before) in zip(step.of_past, past):
         x_prev = x_prev + of_x0*x_0_before + of_eps*eps_before
-    usual = clip is None and x_prev.is_cpu and math.isfinite(x_prev.sum().item())
-    if not usual:
-        last = isinstance(step.t_prev, int) and step.t_prev == -1
-        check_arrival(answer, x_t, x_prev, step.t, last=last, clipped=clip is not None)
+    check_arrival(answer, x_t, x_prev, step.t, last=step.t_prev == -1, clipped=clip is not None)
     return x_prev, x_0, eps
 
 # %% ../nbs/api/2_sampling/04_steps.ipynb #661fc4e6
@@ -88,47 +79,6 @@ def fresh_noise(x_t:Tensor, # sets shape, dtype and device
     if noise is not None: return noise.to(x_t.dtype)
     return randn(x_t.shape, generator=generator, device=x_t.device, dtype=x_t.dtype)
 
-# %% ../nbs/api/2_sampling/04_steps.ipynb #b5cd7b03
-def check_arrival(prediction:Tensor, # of the network, in the dtype it came in
-                  x_t:Tensor, # what the network received (B, C, H, W)
-                  x_prev:Tensor, # where the step arrived, same shape
-                  t:int|Tensor, # time of the step, for the message; a tensor may hold one an image
-                  *, last:bool=True, # False: only the CPU is asked, another device would have to be waited for
-                  clipped:bool=False # is an infinite prediction hidden by clipping?
-                 )->None:
-    "Raise a `NotFinite` if a step did not arrive at finite numbers."
-    if not last and not x_prev.is_cpu: return
-    if all_finite(x_prev) and not (clipped and not all_finite(prediction)): return
-    causes = {"x_t holds": x_t, "the network predicted": prediction, "the step made": x_prev}
-    what, x = next((what, x) for what, x in causes.items() if not all_finite(x))
-    image = int((~torch.isfinite(x)).nonzero()[0, 0]) if x.ndim else 0
-    kind = "NaN" if bool(x.isnan().any()) else "infinity"
-    raise NotFinite(f"{what} {kind} at t={t[image].item() if isinstance(t, Tensor) and t.ndim else t}", image,
-                    _hint(x.dtype))
-
-def _hint(dtype): # for numbers in half precision
-    if dtype != torch.float16: return ""
-    return f" ({dtype} ends at {torch.finfo(dtype).max:.0f}: float32 or bfloat16 may do)"
-
-def _dtype(model): # of its weights; None if it has none
-    weights = model.parameters() if hasattr(model, "parameters") else ()
-    return next((p.dtype for p in weights), None)
-
-class _Marks: # what a GPU found in each step, not read yet
-    def __init__(self): self.times, self.found = [], []
-
-    def add(self, t, *tensors): # 0, or NaN for an image that holds something not finite
-        if tensors[0].device.type == "cpu": return
-        self.times.append(t)
-        self.found.append(sum((0*x).flatten(1).sum(1) for x in tensors))
-
-    def read(self): # the first step and its first image are named
-        if not self.found: return
-        for t, flaws in zip(self.times, torch.stack(self.found).isnan().cpu().tolist()):
-            if True in flaws:
-                raise NotFinite(f"the network predicted NaN or infinity at t={t}", flaws.index(True),
-                                _hint(self.found[0].dtype))
-
 # %% ../nbs/api/2_sampling/04_steps.ipynb #c389d410
 class State(NamedTuple):
     "One moment of a trajectory."
@@ -150,38 +100,29 @@ def run_steps(model:Callable, # `model(x, t)`, t int64 (B,): prediction of the k
               progress:bool=False # show a bar
              )->Iterator[State]: # one state a step
     "Make the moves and yield each state (DDPM algorithm 2, DDIM eq. 12)."
-    past, marks = deque(maxlen=max((len(step.of_past) for step in steps), default=0)), _Marks()
+    past, watch = deque(maxlen=max((len(step.of_past) for step in steps), default=0)), Watch(model, len(steps))
     if steps and not steps[0].evaluate: raise ValueError("the first step must evaluate the network")
-    for k, step in enumerate(progress_bar(steps, progress, desc="sampling", unit="step")):
+    for step in progress_bar(steps, progress, desc="sampling", unit="step"):
         if step.evaluate:
             t = torch.full((len(x),), step.t, device=x.device)
             prediction = model_output(model(x, t), x)
         z = randn(x.shape, generator=generator, device=x.device, dtype=x.dtype) if step.sigma else 0.
-        try: x_prev, x_0, eps = move(prediction, x, step, noise=z, clip=clip, past=past)
-        except NotFinite as e:
-            marks.read() # an earlier step may have been the first
-            raise NotFinite(e.what, e.image, e.hint or _hint(_dtype(model))) from None
-        marks.add(step.t, prediction, x_prev)
-        if k == len(steps) - 1: marks.read()
+        with watch: x_prev, x_0, eps = move(prediction, x, step, noise=z, clip=clip, past=past)
+        watch.add(step.t, prediction, x_prev)
         yield State(step.t, step.t_prev, x, x_prev, x_0, eps, step.evaluate)
         past.appendleft((x_0, eps))
         x = x_prev
 
 # %% ../nbs/api/2_sampling/04_steps.ipynb #47b3e977
-def _last(states): # of a trajectory
-    kept = deque(states, maxlen=1)
-    if not kept: raise ValueError("a trajectory needs at least one step, got none")
-    return kept.pop()
-
 def last_x0(states:Iterator[State] # from `run_steps` or a trajectory
            )->Tensor: # the sample
     "Run a trajectory to its end and return the last predicted clean image."
-    return _last(states).x_0
+    return last_of(states).x_0
 
 def arrival(states:Iterator[State] # from `run_steps` or a trajectory
            )->Tensor: # wherever it leads, not always to a clean image
     "Run a trajectory to its end and return the image it arrived at."
-    return _last(states).x_prev
+    return last_of(states).x_prev
 
 # %% ../nbs/api/2_sampling/04_steps.ipynb #86e6e041
 class Solver(NamedTuple):
