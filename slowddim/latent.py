@@ -30,7 +30,7 @@ from .steps import Solver, State, Step, arrival, run_steps
 # %% ../nbs/api/2_sampling/08_latent.ipynb #99af0304
 GUESSES = ("paper", "target", "last")
 
-def encode_steps(path:list[int], # from -1 up, rising
+def encode_steps(path:list[int], # from -1 up, rising; -1 alone: no step
                  schedule:NoiseSchedule, # or an object with `.schedule`
                  refine:int=0, # corrections a step
                  guess:str="paper" # one of `GUESSES`
@@ -40,7 +40,7 @@ def encode_steps(path:list[int], # from -1 up, rising
     if check_choice("guess", guess, GUESSES) == "last" and refine == 0:
         raise ValueError("guess='last' evaluates the network only to correct: refine must be at least 1, got 0")
     path = [check_int("path entry", t) for t in path]
-    if path[:1] != [-1] or len(path) < 2 or any(p >= t for p, t in zip(path, path[1:])):
+    if path[:1] != [-1] or any(p >= t for p, t in zip(path, path[1:])):
         raise ValueError(f"path must rise from -1, got {path}")
     steps = []
     for p, t in zip(path, path[1:]):
