@@ -250,7 +250,7 @@ def run_sample(
     from slowddim.generate import iter_images, sample_images, sample_to_npz
     from slowddim.viz import save_grid
     tic = time.perf_counter()
-    check_int("scale", scale, 1, 100)
+    check_int("scale", check_int("scale", scale, 1), hi=100)
     network, schedule = open_model(model, device=device)
     usual = dict(steps=20, eta=0., spacing="trailing")
     if steps is None and eta is None and solver is None: usual |= _advice(network)
