@@ -22,9 +22,10 @@ class Sections(HTMLParser):
         elif attrs.get("src") or (tag == "link" and attrs.get("href")):
             self.sources.append(attrs.get("src") or attrs["href"])
         if tag in SILENT: self.open.append(tag)
-        if tag in ("h2", "h3") and attrs.get("id") and not self.open:
+        anchor = attrs.get("id") or attrs.get("data-anchor-id") # of the heading; Quarto gives the id to its section
+        if tag in ("h2", "h3") and anchor and not self.open:
             self.heading = tag
-            self.found.append([attrs["id"], "", []])
+            self.found.append([anchor, "", []])
 
     def handle_endtag(self, tag):
         if self.open and tag == self.open[-1]: self.open.pop()
