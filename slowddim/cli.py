@@ -298,12 +298,12 @@ def _takes_preset(function): # its argument `preset` changes what the others are
     return run
 
 # %% ../nbs/api/7_app/05_cli.ipynb #d2587b63
-def _training_images(data, classes, size, preset):
+def _training_images(data, classes, size, preset, skip_broken):
     from slowddim.data import DATA, load_data
     if data is None: raise ValueError(f"the preset {preset} needs --data, a folder of images")
-    if data not in DATA: return load_data(data, classes=classes, size=size)
+    if data not in DATA: return load_data(data, classes=classes, size=size, skip_broken=skip_broken)
     if size not in (None, _preset(preset).get("size")): raise ValueError(f"--size is for folders, {data} has its own")
-    return load_data(data, classes=classes)
+    return load_data(data, classes=classes, skip_broken=skip_broken)
 
 def _continuous_losses(continuous): # what `train` is told for a run in continuous time
     from functools import partial
@@ -365,6 +365,7 @@ def run_train(
         data:str="fashion_mnist", # as `name` in `slowddim.data.load_data`
         classes:list[str]|None=None, # as in `slowddim.train.train`
         size:int|None=None, # as in `slowddim.data.load_data`
+        skip_broken:bool=False, # as in `slowddim.data.load_data`
         flips:bool=False, # as in `slowddim.train.Recipe`
         # network
         net:Literal["small", "source"]="small", # as in `slowddim.presets.build_model`
@@ -428,7 +429,7 @@ def run_train(
     check_length(lr, bs, epochs, total_steps)
     check_int("seed", seed, 0, 2**63 - 1)
     place = default_device(device)
-    images = _training_images(data, classes, size, preset)
+    images = _training_images(data, classes, size, preset, skip_broken)
     network, table = build_model(
         images, net=net, widths=widths, n_blocks=n_blocks, patch_size=patch_size, attention=attention,
         upsampling=upsampling, dropout=dropout, norm=norm, n_transformer=n_transformer, unconditional=unconditional,
@@ -463,19 +464,23 @@ def run_fid(images:str, # an .npz with arr_0 uint8 (N, 28, 28, 1), or a folder o
             /, classifier:str|None=None, # as `fp` in `slowddim.fid.ImageEval.fashion_mnist`
             batch_size:int=512, # as `bs` in `slowddim.fid.ImageEval.fashion_mnist`
             out:str|None=None, # JSON file for the scores
-            device:str|None=None, # makes no difference: scores are computed on the CPU
+            device:str|None=None, # cpu or nothing: scores are computed there
+            skip_broken:bool=False, # as in `slowddim.data.load_folder`
             quiet:bool=False # as in `slowddim.commands.run_reconstruct`
            )->str: # what to tell the user
     "Score images against real Fashion-MNIST."
+    from slowddim.commands import check_out
     from slowddim.data import load_images
     from slowddim.fid import ImageEval
     from slowddim.files import write_json
-    x, tic = load_images(images, channels=1), time.perf_counter()
+    if device is not None and str(device) != "cpu": raise ValueError(f"--device must be cpu for fid, got {device!r}")
+    if out is not None: check_out(out)
+    x, tic = load_images(images, channels=1, skip_broken=skip_broken), time.perf_counter()
     scorer = ImageEval.fashion_mnist(classifier, batch_size)
     features = scorer.features(x, progress=not quiet)
     scores = [scorer.fid(features), scorer.kid(features), *scorer.precision_recall(features)]
     took = time.perf_counter() - tic
-    if out:
+    if out is not None:
         write_json(out, dict(pictures=str(images), seconds=round(took, 2), scores=[s.facts() for s in scores]))
     return "\n".join([*map(repr, scores), f"{len(x):,} images in {took:.1f} s"])
 
@@ -582,3 +587,6 @@ def main(argv:list[str]|None=None # None: the process's own arguments
         _complain(f"slowddim {command}: {_explain(e, command)}")
         return 2
     return 0
+
+# %% ../nbs/api/7_app/05_cli.ipynb #cd16c22d
+if __name__ == "__main__" and "__file__" in globals(): sys.exit(main())

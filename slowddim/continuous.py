@@ -19,7 +19,8 @@ from fastcore.basics import patch
 from torch import Tensor
 
 from .core import append_dims, as_double, cast_like, check_choice, check_finite, check_images, check_int
-from .core import check_number, check_real, check_same_shape, image_generators, model_device, model_output, model_shape, randn
+from .core import check_number, check_real, check_same_shape, image_generators, model_device, model_output
+from .core import model_shape, randn
 from .ddim import ddim_sample
 from .guidance import per_image
 from .noising import Interpreter
