@@ -28,6 +28,7 @@
 - `slowddim.run`: Training takes hours and computers fail: what a run needs to go on where it stopped, as if nothing had happened.
 - `slowddim.schedule`: How much of the image is left at each time, and which times a sampler visits.
 - `slowddim.schedulers`: Our steps in `diffusers`' clothes: schedulers that drop into its pipelines, and a loop that takes anybody's.
+- `slowddim.steps`: One move of a sampler is one line, DDIM's equation 12. Every sampler of this library is a choice of its coefficients, and all of them run in one loop.
 - `slowddim.studies`: `slowddim table`: every study of the registry, for any model, row by row, from the shell.
 - `slowddim.study`: Every table of the course is a record in one registry: which rows it has, how a row is measured, and the command that fills it.
 - `slowddim.tables`: How good samples are by solver, steps, noise and labels, and what they cost: table 1 of the paper, the course notebook's comparison with enough images, time, consistency, digits, airplanes.

@@ -30,7 +30,7 @@ from .steps import Solver, State, Step, arrival, run_steps
 # %% ../nbs/api/2_sampling/08_latent.ipynb #99af0304
 GUESSES = ("paper", "target", "last")
 
-def encode_steps(path:list[int], # from -1 up, rising; -1 alone: no step
+def encode_steps(path:list[int], # from -1 up, rising; -1 alone: no step; -1 alone: no step
                  schedule:NoiseSchedule, # or an object with `.schedule`
                  refine:int=0, # corrections a step
                  guess:str="paper" # one of `GUESSES`
