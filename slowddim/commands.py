@@ -29,25 +29,16 @@ def open_model(model:str="fashion_mnist", # as `name` in `slowddim.pretrained.lo
     for S in steps: check_int("steps", S, 1, schedule.n_steps)
     return network, schedule
 
-def _trained_on(model): # name and classes of its data, as its card says; other people's cards say other things
-    from slowddim.data import DATA
-    card = getattr(model, "card", None)
-    if not isinstance(card, dict): card = {}
-    name, settings = card.get("data"), card.get("settings")
-    if not isinstance(settings, dict): settings = {}
-    if isinstance(name, str) and name in DATA: return name, settings.get("classes")
-    raise ValueError(f"the model's card names no data set of {', '.join(map(repr, DATA))} (its data: {name!r}): "
-                     f"give images, an .npz or a folder")
-
 def _real_images(model, n, path, usual=8, skip_broken=False): # -> images (n, C, H, W) in [-1, 1] as the model has them,
     # padded and on its device, and a name
     from slowddim.core import check_int, model_device, model_shape, pad_images, to_unit
     from slowddim.data import load_data, load_images
+    from slowddim.pretrained import trained_on
     from slowddim.viz import as_bytes
     channels, *size = model_shape(model)
     if path is None:
         if skip_broken: raise ValueError("skip_broken (--skip-broken) is for a folder of images, got none")
-        name, classes = _trained_on(model)
+        name, classes = trained_on(model)
         images, name = load_data(name, "test", classes=classes).images, f"{name}/test"
     else:
         wanted = channels if Path(path).is_dir() else None

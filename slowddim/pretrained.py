@@ -61,10 +61,14 @@ def _is_ours(file): # a README that we wrote and nobody has changed
 def trained_on(model:Callable # any model
               )->tuple[str, list|None]: # name of the data, classes or None; a `ValueError` if its card does not say
     "Say which images a model was trained on."
-    card = getattr(model, "card", {})
+    from slowddim.data import DATA # opens much that a sampler does without
+    card = getattr(model, "card", None)
+    if not isinstance(card, dict): card = {}
     name, settings = card.get("data"), card.get("settings")
-    if isinstance(name, str): return name, settings.get("classes") if isinstance(settings, dict) else None
-    raise ValueError("the model has no card that says on which data it was trained: give images")
+    if not isinstance(settings, dict): settings = {}
+    if isinstance(name, str) and name in DATA: return name, settings.get("classes")
+    raise ValueError(f"the model has no card that says on which of {', '.join(map(repr, DATA))} it was trained (its "
+                     f"data: {name!r}): give images, an .npz or a folder")
 
 # %% ../nbs/api/4_models/04_pretrained.ipynb #067ff5eb
 def _card_prose(card:dict # from `save_pretrained` or `model.card`

@@ -50,7 +50,6 @@ def move(prediction:Tensor, # of the network (B, C, H, W)
     "Make one move (DDIM eq. 12)."
     answer, prediction = prediction, check_like(prediction, x_t, "the prediction", "x_t")
     if isinstance(noise, Tensor): check_same_shape(x_t, noise, "x_t and noise")
-    if isinstance(noise, Tensor): check_same_shape(x_t, noise, "x_t and noise")
     x_0, eps = PREDICTIONS[step.prediction].read(prediction, x_t, step.signal, step.noise)
     if clip is not None: # as if the network had predicted the clipped image: eps follows it
         x_0, eps = PREDICTIONS["x_0"].read(x_0.clamp(*clip), x_t, step.signal, step.noise)

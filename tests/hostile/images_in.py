@@ -17,7 +17,7 @@ from slowddim import data
 from slowddim.cli import main, run_fid
 from slowddim.commands import check_out, run_animate, run_interpolate, run_reconstruct
 from slowddim.data import as_images, load_data, load_folder, load_images, select_classes
-from slowddim.files import CARD_FILE, write_json
+from slowddim.files import CARD_FILE, read_json, write_json
 from slowddim.pretrained import save_pretrained
 from slowddim.schedule import linear_schedule
 from slowddim.unet import UNet
@@ -555,7 +555,7 @@ def cards_of_others(folder, n):
         told = run_reconstruct(folder/"x.npz", model=str(own), steps=3, quiet=True, out=sheet)
         yield f"{what}, images", None if "4 images" in told else told
     save_pretrained(model, schedule, folder/"ours")
-    write_json(folder/"ours"/CARD_FILE, dict(data="digits", settings=None))
+    write_json(folder/"ours"/CARD_FILE, read_json(folder/"ours"/CARD_FILE) | dict(data="digits", settings=None))
     told = run_reconstruct(model=str(folder/"ours"), n=2, steps=3, quiet=True, out=sheet)
     yield "settings that are null", None if "digits/test" in told else told
 

@@ -136,7 +136,8 @@ def command(*words)->tuple[int, str]: # exit code, what it says about an error
 
 
 def sample_line(model:Path, out:Path, seed:int=0, n:int=40)->list:
-    return ["sample", "--model", model, "--n", n, "--steps", 3, "--batch-size", 4, "--seed", seed, "--out", out,
+    more = {".png": ("--scale", 8), ".gif": ("--scale", 8), ".npz": ("--batch-size", 4)}
+    return ["sample", "--model", model, "--n", n, "--steps", 3, "--seed", seed, "--out", out, *more[out.suffix],
             "--precision", "fp32", "--compile", "no", "--device", "cpu", "--quiet"]
 
 
@@ -539,7 +540,7 @@ def full_disk(folder, n):
         for ending in (".npz", ".png", ".gif"): _old(disk/f"new{ending}")
         with suppress(OSError), open(disk/"ballast", "wb") as f: f.write(bytes(2**20))
         for name in ("new.npz", "new.png", "new.gif"):
-            code, said = command(*sample_line(model, disk/name, n=64), "--scale", 8)
+            code, said = command(*sample_line(model, disk/name, n=64))
             wrong = agree((code, said.count("\n"), "No space left" in said), (2, 1, True))
             yield f"sample {name}", wrong or agree((disk/name).read_bytes(), b"old")
         kept = ["ballast", "new.npz", "new.png", "new.gif", *(f"x{ending}" for ending in BIG)]
