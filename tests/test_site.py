@@ -323,6 +323,11 @@ def choose(browser, look, theme): # by the page's own button
     until(lambda: browser.execute_script(light) == (theme == "light"))
 
 
+def rest(browser, wanted=True): # ask for no motion, or no longer
+    features = [dict(name="prefers-reduced-motion", value="reduce")] if wanted else []
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", dict(features=features))
+
+
 def width_of(browser): return browser.execute_script("return document.documentElement.scrollWidth")
 
 
@@ -337,7 +342,15 @@ def requests(browser): # (address, what went wrong or None) since the last call
             yield params["response"]["url"], params["response"]["status"]
 
 
-def test_every_page_in_a_browser(browser, served, pages, look):
+@pytest.fixture
+def resting(browser): # a colour that is on its way from one theme to the other is no colour to judge
+    rest(browser)
+    yield browser
+    rest(browser, False)
+
+
+def test_every_page_in_a_browser(resting, served, pages, look):
+    browser = resting
     for path in pages:
         resize(browser, WIDTHS[0])
         browser.get(served + path)
@@ -393,19 +406,16 @@ def test_keyboard_focus_is_seen(browser, served):
     assert len(seen) > 30
 
 
-def test_who_asks_for_rest_gets_it(browser, served):
-    rest = [dict(name="prefers-reduced-motion", value="reduce")]
-    try:
-        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", dict(features=rest))
-        browser.get(served + "index.html")
-        shown = browser.execute_script("return document.querySelector('main picture img').currentSrc")
-        assert shown.endswith("forming_still.png")
-        moving = """return [...document.querySelectorAll("*")].filter(e => { const s = getComputedStyle(e);
-            return s.animationName !== "none" || s.transitionDuration.split(", ").some(d => d !== "0s"); }).length"""
-        assert browser.execute_script(moving) == 0
-    finally: browser.execute_cdp_cmd("Emulation.setEmulatedMedia", dict(features=[]))
-    browser.get(served + "index.html")
-    assert browser.execute_script("return document.querySelector('main picture img').currentSrc").endswith(".gif")
+def test_who_asks_for_rest_gets_it(resting, served):
+    shown = "return document.querySelector('main picture img').currentSrc"
+    moving = """return [...document.querySelectorAll("*")].filter(e => { const s = getComputedStyle(e);
+        return s.animationName !== "none" || s.transitionDuration.split(", ").some(d => d !== "0s"); }).length"""
+    resting.get(served + "index.html")
+    assert resting.execute_script(shown).endswith("forming_still.png")
+    assert resting.execute_script(moving) == 0
+    rest(resting, False)
+    resting.get(served + "index.html")
+    assert resting.execute_script(shown).endswith("forming.gif")
 
 
 def test_an_animation_plays(browser, served):
