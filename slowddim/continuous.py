@@ -19,7 +19,7 @@ from fastcore.basics import patch
 from torch import Tensor
 
 from .core import append_dims, as_double, cast_like, check_choice, check_finite, check_images, check_int
-from .core import check_number, check_real, image_generators, model_device, model_output, model_shape, randn
+from .core import check_number, check_real, check_same_shape, image_generators, model_device, model_output, model_shape, randn
 from .ddim import ddim_sample
 from .guidance import per_image
 from .noising import Interpreter
@@ -125,6 +125,7 @@ def angle_loss(model:Callable, # an `AnglePredictor`
     "Mean absolute or squared error of the predicted noise or image, over continuous time (Keras' DDIM, `train_step`)."
     check_choice("of", of, ("noise", "image"))
     check_choice("norm", norm, ("l1", "l2"))
+    check_same_shape(check_real(x_0, "x_0"), check_real(eps, "eps"), "x_0 and eps")
     inner = getattr(model, "module", model) # several processes wrap it
     signal, noise, length = inner.rates(u, x_0)
     y = (signal*x_0 + inner.std*noise*eps)/length
