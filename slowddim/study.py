@@ -50,7 +50,7 @@ from .files import write_json
 
 # %% ../nbs/api/7_app/01_study.ipynb #6cba64df
 def _read_table(file): # empty if there is none yet; a `ValueError` for a file that is no table
-    if not file.is_file() or not file.stat().st_size: return dict(commands=[], rows=[])
+    if not file.is_file() or not file.stat().st_size: return dict(commands=[], machine={}, rows=[])
     table = read_json(file)
     for name, kind in (("commands", str), ("rows", dict)):
         if not isinstance(table.get(name), list) or not all(isinstance(x, kind) for x in table[name]):
