@@ -26,7 +26,7 @@ from diffusers.utils import BaseOutput
 from fastcore.basics import patch
 from torch import Tensor
 
-from .core import accept_greek, check_arrival, check_choice, check_clip, check_int, check_number, default_device
+from .core import accept_greek, check_choice, check_clip, check_int, check_number, default_device
 from .core import fresh_generator, model_device, progress_bar, randn
 from .core import model_output as unwrap_output
 from .ddim import ddim_coefficients, evaluated_steps, plan_steps
@@ -140,15 +140,11 @@ def _configuration(ours, theirs): # what a constructor was told, in diffusers' w
     return config | dict(_variance=_VARIANCES.get(config["variance_type"])), schedule
 
 # %% ../nbs/api/4_models/06_schedulers.ipynb #2e8f6a20
-@dataclass(init=False)
+@dataclass
 class DDIMOutput(BaseOutput):
     "What a scheduler's step returns, under diffusers' names."
     prev_sample: Tensor # (B, C, H, W) at the next visited time
     pred_original_sample: Tensor|None = None # (B, C, H, W) predicted clean image
-
-    def __init__(self, prev_sample, pred_original_sample=None): # its two entries, without looking for fields
-        self["prev_sample"] = prev_sample
-        if pred_original_sample is not None: self["pred_original_sample"] = pred_original_sample
 
 # %% ../nbs/api/4_models/06_schedulers.ipynb #1476b043
 class DiffusersStyleDDIM(SchedulerMixin, ConfigMixin):
@@ -298,7 +294,6 @@ def set_timesteps(self:DiffusersStyleDDIM,
                   timesteps:int|list|None=None # the explicit list, under diffusers' name
                  )->None:
     "Choose the times to visit: exactly as many as asked for."
-    if device is not None: device = default_device(device)
     if (num_inference_steps is None) == (timesteps is None):
         raise ValueError("give num_inference_steps or timesteps, one of them")
     self._notice(times=False)
@@ -326,7 +321,7 @@ def _tables(self:DiffusersStyleDDIM, like): # what the tables should hold, in ty
     ends = torch.tensor([1., schedule.at(self._end())], dtype=torch.float64)
     with torch.inference_mode(False): # parts of one tensor share its version, which an inference tensor has not
         whole = torch.cat([schedule.alpha_bar, schedule.alpha, schedule.beta, ends]).to(like.dtype).to(like.device)
-        return dict(zip(_TABLES, [*whole[:-2].chunk(3), *whole[-2:]]))
+        return dict(zip(_TABLES, [*whole[:-2].chunk(3), *whole[-2:]]), _whole=whole)
 
 @patch
 def _saw(self:DiffusersStyleDDIM, **version): # what is known of the tables, or of the times
@@ -336,18 +331,21 @@ def _saw(self:DiffusersStyleDDIM, **version): # what is known of the tables, or 
 @patch
 def _tabulate(self:DiffusersStyleDDIM, like): # fill the tables
     vars(self).update(self._tables(like))
+    vars(self)["_filled"] = self._whole.clone()
     self._saw(_of_tables=self.alphas_cumprod._version)
 
 @patch
 def _notice(self:DiffusersStyleDDIM, times=True): # what somebody has written into the times, or into the tables
     if times and self.timesteps.tolist() != self._taus: self._take_times(self.timesteps)
     if times: self._saw(_of_times=self.timesteps._version)
-    self._take_tables({})
+    if torch.equal(self._whole, self._filled): self._saw(_of_tables=self.alphas_cumprod._version)
+    else: self._take_tables({})
 
 @patch
 def _take_times(self:DiffusersStyleDDIM, timesteps): # visit this list
-    if not isinstance(timesteps, Iterable): raise TypeError(f"timesteps must be a list of times, got {timesteps!r}")
-    taus, stop = as_timesteps(timesteps, self._schedule), self._stop
+    listed = timesteps.tolist() if isinstance(timesteps, Tensor) else timesteps
+    if not isinstance(listed, Iterable): raise TypeError(f"timesteps must be a list of times, got {timesteps!r}")
+    taus, stop = as_timesteps(listed, self._schedule), self._stop
     if taus != self._taus:
         if taus[-1] != self._taus[-1]: stop = -1
         vars(self).update(num_inference_steps=self.num_inference_steps or len(taus), custom_timesteps=True)
@@ -358,11 +356,10 @@ def _take_tables(self:DiffusersStyleDDIM, given): # make these tables the schedu
     own = self._tables(self.alphas_cumprod)
     written = {k: getattr(self, k) for k in _TABLES if k not in given and not torch.equal(getattr(self, k), own[k])}
     given = written | {k: torch.as_tensor(v).detach() for k, v in given.items()}
-    if not given: return self._saw(_of_tables=self.alphas_cumprod._version)
     like = list(given.values())[-1]
     if not like.is_floating_point(): raise TypeError(f"{list(given)[-1]} must be floating point, got {like.dtype}")
     exact = self._tables(like)
-    new = {k: v.double().cpu() for k, v in given.items()
+    new = {k: v.cpu().double() for k, v in given.items()
            if not (torch.equal(v.to(like), exact[k]) or torch.equal(v.to(like), own[k].to(like)))}
     found = [NoiseSchedule(new["alphas_cumprod"])] if "alphas_cumprod" in new else []
     if "alphas" in new: found.append(NoiseSchedule(new["alphas"].cumprod(0)))
@@ -453,10 +450,8 @@ def step(self:DiffusersStyleDDIM,
          variance_noise:Tensor|None=None, # fresh noise, instead of a generator
          return_dict:bool=True # False: a tuple
         ): # `DDIMOutput`, or (prev_sample, pred_original_sample)
-    "Move to the next visited time (DDIM eq. 12); what is not finite is refused, on a GPU at the last time."
-    model_output = unwrap_output(model_output, sample)
-    if eta is None: eta = self.eta
-    if not isinstance(eta, float): eta = check_number("eta", eta, 0) # a float is checked with its plan, once
+    "Move to the next visited time (DDIM eq. 12)."
+    model_output, eta = unwrap_output(model_output, sample), self.eta if eta is None else float(eta)
     if self._only_eta not in (None, eta):
         raise ValueError(f"{type(self).__name__} is DDIM with eta = {self._only_eta:g}, got eta={eta:g}: DDIMPipeline "
                          f"passes its own eta to every step, DDPMPipeline passes none")
@@ -520,7 +515,7 @@ _SAMPLERS_OWN = {*_CONVENTIONS, "timestep_spacing", "clip_sample", "clip_sample_
 
 def _stated(config): # without mere defaults of the sampler that wrote it, which diffusers lists and leaves out, too
     unsaid = _SAMPLERS_OWN.intersection(config.get("_use_default_values") or ())
-    if not unsaid: return dict(config)
+    if not unsaid or all(k in _WORDS or k.startswith("_") for k in config): return dict(config) # as ours
     writers = [inspect.signature(c.__init__).parameters for c in DDIMScheduler._get_compatibles()]
     writers = [w for w in writers if w.keys() - {"self", "kwargs"} <= config.keys()]
     writer = max(writers, key=len, default={})
@@ -636,7 +631,7 @@ def diffusers_sample(sched:object, # any scheduler with `timesteps` and `step`: 
                      progress:bool=True # show a bar
                     )->Tensor: # the final images `sz`, in the network's range
     "Sample with a diffusers-style scheduler, over the times it has set."
-    g, model = fresh_generator(seed), load_pretrained()[0] if model is None else model
+    model = load_pretrained()[0] if model is None else model
     device = model_device(model) if device is None else default_device(device)
     sz = tuple(check_int("sz", n, 1) for n in sz)
     if skip_steps is not None and sched.config.get("prediction_type", "epsilon") != "epsilon":
@@ -648,13 +643,12 @@ def diffusers_sample(sched:object, # any scheduler with `timesteps` and `step`: 
     weights = model.parameters() if hasattr(model, "parameters") else ()
     dtype = next((p.dtype for p in weights), torch.float32) # of the images: not rounded with the weights
     model = fast_copy(model, pick_arithmetic(model, precision, evaluations=sz[0]*sum(evaluate)), sz[0])
+    g = fresh_generator(seed)
     settings = _step_settings(sched, dict(generator=g, eta=eta))
     x = randn(sz, generator=g, device=device)*sched.init_noise_sigma
-    for k, (t, evaluated) in enumerate(zip(progress_bar(ts, progress, desc="sampling", unit="step"), evaluate)):
+    for t, evaluated in zip(progress_bar(ts, progress, desc="sampling", unit="step"), evaluate):
         if evaluated:
             out = model(sched.scale_model_input(x, t).to(dtype), t.to(device).expand(len(x)))
-            answer = unwrap_output(out, x)
-        x_prev = sched.step(answer.to(x.dtype), t, x, **settings).prev_sample
-        check_arrival(answer, x, x_prev, t, last=k == len(ts) - 1, clipped=True) # not every scheduler looks
-        x = x_prev
+            noise = unwrap_output(out, x).to(x.dtype)
+        x = sched.step(noise, t, x, **settings).prev_sample
     return x
