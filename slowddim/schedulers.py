@@ -25,7 +25,7 @@ from diffusers.utils import BaseOutput
 from fastcore.basics import patch
 from torch import Tensor
 
-from .core import accept_greek, check_choice, check_clip, check_int, check_number, default_device
+from .core import accept_greek, check_choice, check_clip, check_count, check_int, check_number, default_device
 from .core import fresh_generator, model_device, model_output, progress_bar, randn
 from .ddim import evaluated_steps, plan_steps
 from .ddpm import VARIANCES
@@ -297,9 +297,10 @@ def diffusers_sample(sched:object, # any scheduler with `timesteps` and `step`: 
                      progress:bool=True # show a bar
                     )->Tensor: # the final images `sz`, in the network's range
     "Sample with a diffusers-style scheduler, over the times it has set."
+    if not isinstance(sz, (tuple, list)) or not sz: raise ValueError(f"sz must be (B, C, H, W), got {sz!r}")
+    sz = tuple(check_count("sz", n) for n in sz)
     g, model = fresh_generator(seed), load_pretrained()[0] if model is None else model
     device = model_device(model) if device is None else default_device(device)
-    sz = tuple(check_int("sz", n, 1) for n in sz)
     if skip_steps is not None and sched.config.get("prediction_type", "epsilon") != "epsilon":
         raise ValueError(f"skip_steps uses noise again, but this scheduler's network predicts "
                          f"{sched.config['prediction_type']!r}")

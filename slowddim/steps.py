@@ -21,7 +21,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .core import NotFinite, Registry, all_finite, check_generator, check_int, check_real, check_same_shape
+from .core import NotFinite, Registry, all_finite, check_count, check_generator, check_real, check_same_shape
 from .core import model_output, progress_bar, randn
 from .noising import PREDICTIONS
 from .schedule import NoiseSchedule
@@ -56,7 +56,9 @@ def move(prediction:Tensor, # of the network (B, C, H, W)
     if clip is not None: # as if the network had predicted the clipped image: eps follows it
         x_0, eps = PREDICTIONS["x_0"].read(x_0.clamp(*clip), x_t, step.signal, step.noise)
     x_prev = step.of_x0*x_0 + step.of_eps*eps
-    if isinstance(noise, Tensor): x_prev = x_prev + step.sigma*noise
+    if isinstance(noise, Tensor):
+        if noise.shape != x_t.shape: check_same_shape(x_t, noise, "x_t and noise")
+        x_prev = x_prev + step.sigma*noise
     for (of_x0, of_eps), (x_0_before, eps_before) in zip(step.of_past, past):
         x_prev = x_prev + of_x0*x_0_before + of_eps*eps_before
     usual = clip is None and x_prev.is_cpu and math.isfinite(x_prev.sum().item())
@@ -200,7 +202,7 @@ class Solver(NamedTuple):
                 evaluations:int # network evaluations that may be spent on an image
                )->int:
         "Largest number of visited times that costs at most so many network evaluations, at least 1."
-        evaluations = check_int("evaluations", evaluations, 1)
+        evaluations = check_count("evaluations", evaluations)
         return max((S for S in range(1, evaluations + 1) if self.evaluations(S) <= evaluations), default=1)
 
 SOLVERS = Registry("solver", Solver)
