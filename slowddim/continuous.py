@@ -18,9 +18,9 @@ import torch
 from fastcore.basics import patch
 from torch import Tensor
 
-from .core import append_dims, as_double, cast_like, check_choice, check_finite, check_images, check_int
-from .core import check_number, check_real, check_same_shape, image_generators, model_device, model_output
-from .core import model_shape, randn
+from .core import append_dims, as_double, cast_like, check_choice, check_count, check_finite, check_images
+from .core import check_int, check_number, check_real, check_same_shape, image_generators, model_device
+from .core import model_output, model_shape, randn
 from .ddim import ddim_sample
 from .guidance import per_image
 from .noising import Interpreter
@@ -110,7 +110,7 @@ def generate(self:AnglePredictor,
              progress:bool=False # show a bar
             )->Tensor: # pixels (n, C, H, W) in [-1, 1]
     "Make images as Keras' example does: noise, reverse diffusion, pixels."
-    own = image_generators(seed, 0, check_int("n", n, 1))
+    own = image_generators(seed, 0, check_count("n", n))
     noise = randn((n, *model_shape(self, shape)), generator=own, device=model_device(self))
     return self.denormalize(self.reverse_diffusion(noise, diffusion_steps, progress))
 

@@ -97,6 +97,15 @@ def check_int(name:str, # argument name, for the message
         raise ValueError(f"{name} must be {span}, got {number}")
     return number
 
+# %% ../nbs/api/1_core/01_core.ipynb #cfc901d5
+def check_count(name:str, # argument name, for the message
+                value:object, # as in `check_int`
+                lo:int=1, # smallest accepted value
+                hi:int=1_000_000 # largest: beyond it a loop or a table would never end
+               )->int: # a Python int
+    "Convert `value` to an `int` that something can be done so often."
+    return check_int(name, check_int(name, value, lo), hi=hi)
+
 # %% ../nbs/api/1_core/01_core.ipynb #ec9c3bd0
 def check_number(name:str, # argument name, for the message
                  value:object, # an int or float, also NumPy's, or a 0-d array or tensor of one; no bool
@@ -361,7 +370,8 @@ def randn(shape:tuple, # (B, ...)
     "Draw standard normal noise; with a list of generators image `i` depends on generator `i` alone."
     if not isinstance(shape, torch.Size):
         if not isinstance(shape, (tuple, list)): raise TypeError(f"shape must be a tuple (B, ...), got {shape!r}")
-        shape = torch.Size(check_int("shape", size, 0) for size in shape)
+        shape = torch.Size(check_count("shape", size, 0, 2**32) for size in shape)
+    if math.prod(shape) > 2**48: raise ValueError(f"shape {tuple(shape)} has more numbers than any memory")
     if not shape: raise ValueError("shape must be (B, ...), got ()")
     if dtype not in _REAL: raise TypeError(f"dtype must be a floating-point type, got {dtype!r}")
     if not isinstance(device, torch.device): device = torch.device("cpu") if device is None else default_device(device)
@@ -395,7 +405,7 @@ def as_pair(size:int|tuple # one number, or (height, width)
     "Return height and width; one number stands for both."
     pair = tuple(size) if isinstance(size, (tuple, list)) else (size, size)
     if len(pair) != 2: raise ValueError(f"size must be one number or (height, width), got {size!r}")
-    return tuple(check_int("size", s, 1) for s in pair)
+    return tuple(check_count("size", s) for s in pair)
 
 def _height_and_width(x): # of images (..., H, W)
     if not isinstance(x, Tensor): raise TypeError(f"images must be a tensor (..., H, W), got {type(x).__name__}")
@@ -460,7 +470,7 @@ def model_shape(model:Callable, # any model
         shape = (channels, *(size if isinstance(size, (list, tuple)) else (size, size)))
     if not isinstance(shape, (tuple, list)): raise TypeError(f"shape must be (C, H, W), got {shape!r}")
     if len(shape) != 3: raise ValueError(f"shape must be (C, H, W), got {tuple(shape)}")
-    return tuple(check_int("shape", s, 1) for s in shape)
+    return tuple(check_count("shape", s) for s in shape)
 
 # %% ../nbs/api/1_core/01_core.ipynb #aad369cb
 def model_device(model:Callable # any model

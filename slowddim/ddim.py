@@ -24,7 +24,7 @@ from torch import Tensor
 
 from .core import Registry, accept_greek, check_choice, check_clip, check_generator, check_images, check_int
 from .core import check_number, check_same_shape, default_device, fresh_generator, model_device, model_shape
-from .core import randn
+from .core import check_count, randn
 from .ddpm import VARIANCES, step_variance
 from .noising import PREDICTIONS, check_signal
 from .schedule import NoiseSchedule, as_schedule, as_timesteps
@@ -192,7 +192,7 @@ def sample(ddpm:object, # `DDPM()` or any schedule
            progress:bool=True # show a bar
           ): # x_0 (n, C, H, W), or (x_ts, x_0s): two lists of such tensors
     "Sample over all T times, re-using the noise on most of them (the source notebook's DDPM)."
-    schedule, n, every = as_schedule(ddpm), check_int("n", n, 1), check_int("every", every, 1)
+    schedule, n, every = as_schedule(ddpm), check_count("n", n), check_int("every", every, 1)
     device = model_device(model) if device is None else default_device(device)
     g = fresh_generator(seed)
     x_T = randn((n, *model_shape(model, shape)), generator=g, device=device)

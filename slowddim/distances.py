@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .core import as_float64, check_finite, check_int, check_same_shape
+from .core import as_float64, check_count, check_finite, check_int, check_same_shape
 
 # %% ../nbs/api/6_evaluation/02_distances.ipynb #93d7cdf0
 def _root(cov, name): # symmetric square root of a covariance, (d, d) float64
@@ -163,7 +163,7 @@ def precision_recall(real:Tensor, # features (n, d)
                     )->tuple[float, float]: # precision and recall, in [0, 1]
     "Share of each set that lies where the other is (Kynkaanniemi et al., 2019)."
     _pair(real, fake, "real and fake")
-    real, fake, chunk = torch.as_tensor(real), torch.as_tensor(fake), check_int("chunk", chunk, 1)
+    real, fake, chunk = torch.as_tensor(real), torch.as_tensor(fake), check_count("chunk", chunk, hi=2**31)
     single = real.dtype == fake.dtype == torch.float32
     real, fake = (x.detach() if single else as_float64(x, "features") for x in (real, fake))
     if min(len(real), len(fake)) <= check_int("k", k, 1):

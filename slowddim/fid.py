@@ -24,7 +24,7 @@ from fastcore.basics import patch
 from torch import Tensor
 
 from .classifier import Classifier, load_classifier
-from .core import check_finite, check_int, check_number, progress_bar, seeded_generator
+from .core import check_count, check_finite, check_int, check_number, progress_bar, seeded_generator
 from .data import ImageSet, as_images, load_data
 from .distances import FeatureStats, frechet_distance, kernel_distance, moments
 from .distances import precision_recall as share_of_each
@@ -104,7 +104,7 @@ def image_features(model:Classifier, # from `load_classifier`
                    progress:bool=False # show a bar
                   )->Tensor: # (N, d) float32
     "Describe pictures, a batch at a time."
-    starts = progress_bar(range(0, len(x), check_int("bs", bs, 1)), progress, desc="features", unit="batch")
+    starts = progress_bar(range(0, len(x), check_count("bs", bs)), progress, desc="features", unit="batch")
     features = torch.cat([model.features(x[i:i + bs]) for i in starts])
     return check_finite(features, "what the feature extractor found is")
 
@@ -134,7 +134,7 @@ class ImageEval:
                  reference:dict, # mean (d,), cov (d, d), held_out (m, d), from `make_reference`
                  bs:int=512 # pictures at a time
                 ):
-        self.model, self.bs = model, check_int("bs", bs, 1)
+        self.model, self.bs = model, check_count("bs", bs)
         self.mean, self.cov, self.held_out = reference["mean"], reference["cov"], reference["held_out"].float()
         self._floors = {}
 
@@ -197,7 +197,7 @@ def floor(self:ImageEval,
     "Average score of `n` real pictures that are not in the reference."
     n = min(check_int("n", n, 2), len(self.held_out))
     m = len(self.held_out)
-    draws = check_int("draws", draws, 1) if n < m else 1
+    draws = check_count("draws", draws) if n < m else 1
     if (n, draws) not in self._floors:
         picks = [torch.randperm(m, generator=seeded_generator(n, i))[:n] for i in range(draws)]
         self._floors[n, draws] = sum(self.distance(self.held_out[p]) for p in picks)/draws
@@ -210,7 +210,7 @@ def fid(self:ImageEval,
         progress:bool=False # show a bar
        )->Score:
     "Frechet distance to the reference, with floor and 95 % interval."
-    n_boot = check_int("n_boot", n_boot, 0)
+    n_boot = check_count("n_boot", n_boot, 0)
     features = self.features(x, progress)
     value, n = self.distance(features), len(features)
     again = []
@@ -228,7 +228,7 @@ def fid_infinity(self:ImageEval,
                  points:int=8 # sizes to score at, from n/4 to n
                 )->Score:
     "FID extrapolated to infinitely many pictures (Chong and Forsyth, 2020)."
-    points, features = check_int("points", points, 2), self.features(x)
+    points, features = check_count("points", points, 2), self.features(x)
     n = len(features)
     sizes = [max(2, round(n*(0.25 + 0.75*i/(points - 1)))) for i in range(points)]
     picks = [torch.randperm(n, generator=seeded_generator(n, 2, i))[:m] for i, m in enumerate(sizes)]

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .core import check_int, check_number, check_real, model_device, seeded_generator
+from .core import check_count, check_int, check_number, check_real, model_device, seeded_generator
 from .noising import Interpreter
 
 # %% ../nbs/api/2_sampling/09_guidance.ipynb #beaee7f4
@@ -93,6 +93,7 @@ def as_labels(labels:str|int|list|Tensor, # a name, a number or None (no label),
     "Turn names and numbers into what a network receives; a single label counts for every image."
     info = label_info(model)
     if info is None: raise ValueError(f"this network knows no labels, got {labels!r}")
+    if n is not None: n = check_count("n", n, hi=2**32)
     told = isinstance(labels, Tensor) # may hold the null label's number
     if hasattr(labels, "tolist"): labels = labels.tolist()
     found = []
@@ -105,7 +106,7 @@ def as_labels(labels:str|int|list|Tensor, # a name, a number or None (no label),
             if not (told and number == info.null): number = _numbered(number, info)
         found.append(number)
     if not found: raise ValueError("labels must be one label or one per image, got none")
-    if n is not None and len(found) == 1: found = found*check_int("n", n, 1)
+    if n is not None and len(found) == 1: found = found*n
     if n is not None and len(found) != n:
         raise ValueError(f"labels must be one or one per image: got {len(found)} for {n} images")
     return torch.tensor(found)
@@ -117,8 +118,8 @@ def spread_labels(seed:int, # seed of the whole run
                   n_labels:int # K, how many labels there are
                  )->Tensor: # int64 (n,) in [0, K - 1], places in `LabelInfo.numbers`
     "Give images `start` to `start+n-1` a label each; image i's depends on (seed, i) alone."
-    K = check_int("n_labels", n_labels, 1)
-    start, n = check_int("start", start, 0), check_int("n", n, 1)
+    K = check_count("n_labels", n_labels)
+    start, n = check_int("start", start, 0), check_count("n", n, hi=2**32)
     blocks = range(start//K, (start + n - 1)//K + 1)
     orders = [torch.randperm(K, generator=seeded_generator(seed, block)) for block in blocks]
     return torch.cat(orders)[start % K:][:n]

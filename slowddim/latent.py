@@ -21,7 +21,7 @@ from fastcore.meta import delegates
 from torch import Tensor
 
 from .core import as_double, as_float64, cast_like, check_choice, check_finite, check_images, check_int
-from .core import check_same_shape, crop_images, progress_bar
+from .core import check_count, check_same_shape, crop_images, progress_bar
 from .ddim import ddim_coefficients, ddim_sample, plan_steps
 from .ode import correction, ode_sample
 from .schedule import NoiseSchedule, as_schedule, as_timesteps
@@ -36,7 +36,7 @@ def encode_steps(path:list[int], # from -1 up, rising; -1 alone: no step; -1 alo
                  guess:str="paper" # one of `GUESSES`
                 )->list[Step]:
     "Compute the coefficients that follow the curve up (DDIM eq. 13, reversed)."
-    refine = check_int("refine", refine, 0)
+    refine = check_count("refine", refine, 0, 1000)
     if check_choice("guess", guess, GUESSES) == "last" and refine == 0:
         raise ValueError("guess='last' evaluates the network only to correct: refine must be at least 1, got 0")
     path = [check_int("path entry", t) for t in path]
@@ -125,7 +125,7 @@ def reconstruction_error(model:Callable, # `model(x, t)`, t int64 (B,): predicte
                         ): # a float, or (N,) float64: per-dimension MSE on [0, 1] pixels
     "Measure the round trip; a padded model's border does not count (DDIM table 2)."
     size = getattr(getattr(model, "config", None), "image_size", None)
-    starts = range(0, len(check_images(x_0)), check_int("batch_size", batch_size, 1))
+    starts = range(0, len(check_images(x_0)), check_count("batch_size", batch_size))
     timesteps, errors = as_timesteps(timesteps, schedule, spacing), []
     for i in progress_bar(starts, progress, desc="round trips", unit="batch"):
         x = x_0[i:i + batch_size]
@@ -168,7 +168,7 @@ def interpolate(a:Tensor, # codes (B, C, H, W)
                 n:int=9 # how many, both ends included, at least 2
                )->Tensor: # (n, B, C, H, W)
     "Return codes on the way from `a` to `b`; the ends are `a` and `b` bit for bit (DDIM section 5.3)."
-    n = check_int("n", n, 2)
+    n = check_count("n", n, 2)
     return torch.stack([slerp(a, b, i/(n - 1)) for i in range(n)])
 
 # %% ../nbs/api/2_sampling/08_latent.ipynb #cfd47dbb
@@ -184,7 +184,7 @@ def interpolate_images(model:Callable, # `model(x, t)`, t int64 (B,): predicted 
                       )->Tensor: # (n, B, C, H, W)
     "Encode two batches of images and decode what lies between (DDIM section 5.3)."
     check_same_shape(check_images(x_a, "x_a"), check_images(x_b, "x_b"), "x_a and x_b")
-    n, timesteps = check_int("n", n, 2), as_timesteps(timesteps, schedule)
+    n, timesteps = check_count("n", n, 2), as_timesteps(timesteps, schedule)
     ends = encode(model, torch.cat([x_a, x_b]), schedule, timesteps, refine=refine, guess=guess)
     codes = interpolate(*ends.chunk(2), n)
     frames = progress_bar(codes, progress, desc="decoding", unit="frame")
@@ -197,7 +197,7 @@ def corner_grid(corners:Tensor, # four codes (4, C, H, W): top left, top right, 
                )->Tensor: # (n_rows*n_cols, C, H, W), row by row
     "Fill a grid between four codes: along its top and its bottom, then down each column."
     if len(check_images(corners)) != 4: raise ValueError(f"corners must be 4 codes, got {len(corners)}")
-    n_rows, n_cols = check_int("n_rows", n_rows, 2), check_int("n_cols", n_cols, 2)
+    n_rows, n_cols = check_count("n_rows", n_rows, 2), check_count("n_cols", n_cols, 2)
     edges = interpolate(corners[[0, 2]], corners[[1, 3]], n_cols) # (n_cols, top and bottom, C, H, W)
     return interpolate(edges[:, 0], edges[:, 1], n_rows).flatten(0, 1)
 

@@ -21,7 +21,7 @@ from fastcore.meta import delegates
 from torch import Tensor
 
 from .core import as_double, check_clip, check_finite, check_generator, check_images, check_int
-from .core import check_number, check_real, model_output, randn
+from .core import check_count, check_number, check_real, model_output, randn
 from .ddim import ddim_coefficients
 from .noising import rates
 from .schedule import NoiseSchedule, as_schedule, as_timesteps
@@ -157,7 +157,7 @@ def _divergence(model:Callable, # `model(x, t)`, t int64 (B,): predicted noise, 
               )->Tensor: # (B,) sum over d eps_i / d x_i
     "Return the divergence of the predicted noise, exactly or by Hutchinson's estimator; not under inference mode."
     t = check_int("t", t, 0)
-    n_probes, n_dims = check_int("n_probes", n_probes, 1), x[0].numel()
+    n_probes, n_dims = check_count("n_probes", n_probes), x[0].numel()
     if exact and n_dims > 1024: raise ValueError(f"exact needs at most 1024 numbers an image, got {n_dims}")
     with torch.enable_grad():
         x = x.detach().requires_grad_()
@@ -188,7 +188,7 @@ def log_likelihood(model:Callable, # `model(x, t)`, t int64 (B,): predicted nois
     path = sorted({0, *as_timesteps(timesteps, schedule)})
     if len(path) < 2: raise ValueError("timesteps must visit a time above 0")
     n_dims, steps = check_images(x_0)[0].numel(), ode_steps(path, schedule, solver)
-    check_int("n_probes", n_probes, 1)
+    check_count("n_probes", n_probes)
     check_generator(generator, len(x_0))
     def slope(x, t): # s * divergence in (x_bar, s): what is integrated over log s
         found = _divergence(model, x, t, exact=exact, n_probes=n_probes, generator=generator)

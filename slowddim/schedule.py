@@ -25,7 +25,8 @@ from numbers import Integral
 import torch
 from torch import Tensor
 
-from .core import Registry, accept_greek, all_finite, as_double, as_float64, check_int, check_number, check_real
+from .core import Registry, accept_greek, all_finite, as_double, as_float64, check_count, check_int
+from .core import check_number, check_real
 
 # %% ../nbs/api/2_sampling/01_schedule.ipynb #88bf6929
 def _checked_table(alpha_bar # (T,) list or tensor
@@ -104,11 +105,6 @@ def _look_up(table, t): # alpha-bar for a tensor of times, 1 at t = -1
 SCHEDULES = Registry("schedule")
 
 # %% ../nbs/api/2_sampling/01_schedule.ipynb #4922130d
-_MOST_STEPS = 1_000_000 # of a table: 8 MB
-
-def _check_steps(n_steps, least=1): # as an int
-    return check_int("n_steps", check_int("n_steps", n_steps, least), hi=_MOST_STEPS)
-
 def from_betas(beta:list|Tensor, # (T,) values in (0, 1)
                spec:dict|None=None # how to build it again
               )->NoiseSchedule:
@@ -127,7 +123,7 @@ def linear_schedule(n_steps:int=1000, # T
                     beta_max:float=0.02 # variance added by the last step
                    )->NoiseSchedule:
     "Let beta rise linearly (DDPM section 4)."
-    n_steps = _check_steps(n_steps)
+    n_steps = check_count("n_steps", n_steps)
     beta_min, beta_max = check_number("beta_min", beta_min, 0, 1), check_number("beta_max", beta_max, beta_min, 1)
     beta = torch.linspace(beta_min, beta_max, n_steps, dtype=torch.float64)
     return from_betas(beta, dict(kind="linear", n_steps=n_steps, beta_min=beta_min, beta_max=beta_max))
@@ -140,7 +136,7 @@ def scaled_linear_schedule(n_steps:int=1000, # T
                            beta_max:float=0.02 # variance added by the last step
                           )->NoiseSchedule:
     "Let the square root of beta rise linearly (latent diffusion's choice)."
-    n_steps = _check_steps(n_steps)
+    n_steps = check_count("n_steps", n_steps)
     beta_min, beta_max = check_number("beta_min", beta_min, 0, 1), check_number("beta_max", beta_max, beta_min, 1)
     beta = torch.linspace(beta_min**0.5, beta_max**0.5, n_steps, dtype=torch.float64)**2
     return from_betas(beta, dict(kind="scaled_linear", n_steps=n_steps, beta_min=beta_min, beta_max=beta_max))
@@ -165,7 +161,7 @@ def tabulate(f:Callable[[float], float], # alpha-bar as a falling function on [0
              spec:dict|None=None # how to build it again
             )->NoiseSchedule:
     "Turn a function of continuous time into a table of `n_steps` rows."
-    n_steps, max_beta = _check_steps(n_steps), check_number("max_beta", max_beta, 0, 1)
+    n_steps, max_beta = check_count("n_steps", n_steps), check_number("max_beta", max_beta, 0, 1)
     level = [check_number("alpha-bar", f(i/n_steps)) for i in range(n_steps + 1)]
     if min(level[:-1]) <= 0: raise ValueError(f"alpha-bar must be positive before the end, got {min(level[:-1]):.6g}")
     return from_betas([min(1 - b/a, max_beta) for a, b in zip(level, level[1:])], spec)
@@ -177,7 +173,7 @@ def cosine_schedule(n_steps:int=1000, # T
                     max_beta:float=0.999 # cap on the variance one step adds
                    )->NoiseSchedule:
     "Squared-cosine alpha-bar (Improved DDPM eq. 17)."
-    n_steps, s = _check_steps(n_steps), check_number("s", s, 0)
+    n_steps, s = check_count("n_steps", n_steps), check_number("s", s, 0)
     max_beta = check_number("max_beta", max_beta, 0, 1)
     def f(u): return math.cos((u + s)/(1 + s) * math.pi/2)**2
     return tabulate(f, n_steps, max_beta, dict(kind="cosine", n_steps=n_steps, s=s, max_beta=max_beta))
@@ -192,7 +188,7 @@ def sigmoid_schedule(n_steps:int=1000, # T
                     )->NoiseSchedule:
     "Sigmoid alpha-bar (Jabri et al., 2022)."
     start, end = check_number("start", start), check_number("end", end, start)
-    n_steps, temperature = _check_steps(n_steps), check_number("temperature", temperature, 1e-6)
+    n_steps, temperature = check_count("n_steps", n_steps), check_number("temperature", temperature, 1e-6)
     max_beta = check_number("max_beta", max_beta, 0, 1)
     def sig(v): return 1/(1 + math.exp(min(700., -v/temperature))) # the exponential ends near 709
     if not sig(start) < sig(end):
@@ -210,7 +206,7 @@ def karras_schedule(n_steps:int=1000, # T, at least 2
                     rho:float=7. # 1: evenly spaced; larger: more steps close to the image
                    )->NoiseSchedule:
     "Space the noise-to-signal ratio as EDM does (Karras et al., 2022, eq. 5)."
-    n_steps, rho = _check_steps(n_steps, 2), check_number("rho", rho, 1e-3)
+    n_steps, rho = check_count("n_steps", n_steps, 2), check_number("rho", rho, 1e-3)
     lo, hi = check_number("sigma_min", sigma_min, 1e-6), check_number("sigma_max", sigma_max, sigma_min)
     try: ends = lo**(1/rho), hi**(1/rho)
     except OverflowError as e: raise ValueError(f"rho={rho:g} is too small for sigma_max={hi:g}") from e
@@ -237,7 +233,7 @@ def angle_schedule(n_steps:int=1000, # T
                    std:float=1. # of the pixels, if the noise was measured on images of standard deviation 1
                   )->NoiseSchedule:
     "Tabulate the angle schedule at u = 1/T, 2/T, ..., 1 (Keras' DDIM)."
-    n_steps, std = _check_steps(n_steps), check_number("std", std, 1e-6)
+    n_steps, std = check_count("n_steps", n_steps), check_number("std", std, 1e-6)
     min_signal, max_signal = check_number("min_signal", min_signal), check_number("max_signal", max_signal)
     signal, noise = angle_rates(torch.arange(1, n_steps + 1).double()/n_steps, min_signal, max_signal)
     return NoiseSchedule(signal**2/(signal**2 + (std*noise)**2),
@@ -301,7 +297,7 @@ def subsequence(n_steps:int, # T
                 spacing:str="trailing" # one of `SPACINGS`, but not "logsnr", see `as_timesteps`
                )->list[int]: # strictly descending, exactly S entries in [0, T-1]
     "Choose `S` of `n_steps` times to visit (DDIM section 4.2)."
-    T = check_int("n_steps", n_steps, 1)
+    T = check_count("n_steps", n_steps)
     return SPACINGS.pick(spacing)(T, check_int("S (number of timesteps)", S, 1, T), None)
 
 # %% ../nbs/api/2_sampling/01_schedule.ipynb #174f0152
@@ -334,7 +330,7 @@ def as_timesteps(timesteps:int|list, # S, or an explicit descending list, tensor
     "Turn a number of timesteps or an explicit list into the list of visited times."
     space = SPACINGS.pick(spacing)
     if isinstance(schedule, Integral) or getattr(schedule, "ndim", None) == 0:
-        n_steps, schedule = check_int("n_steps", schedule, 1), None
+        n_steps, schedule = check_count("n_steps", schedule), None
     else:
         schedule = as_schedule(schedule)
         n_steps = schedule.n_steps

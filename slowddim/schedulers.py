@@ -26,8 +26,8 @@ from diffusers.utils import BaseOutput
 from fastcore.basics import patch
 from torch import Tensor
 
-from .core import accept_greek, check_choice, check_clip, check_int, check_number, default_device
-from .core import fresh_generator, model_device, progress_bar, randn
+from .core import accept_greek, check_arrival, check_choice, check_clip, check_count, check_int, check_number
+from .core import default_device, fresh_generator, model_device, progress_bar, randn
 from .core import model_output as unwrap_output
 from .ddim import ddim_coefficients, evaluated_steps, plan_steps
 from .ddpm import VARIANCES, step_variance
@@ -140,11 +140,15 @@ def _configuration(ours, theirs): # what a constructor was told, in diffusers' w
     return config | dict(_variance=_VARIANCES.get(config["variance_type"])), schedule
 
 # %% ../nbs/api/4_models/06_schedulers.ipynb #2e8f6a20
-@dataclass
+@dataclass(init=False)
 class DDIMOutput(BaseOutput):
     "What a scheduler's step returns, under diffusers' names."
     prev_sample: Tensor # (B, C, H, W) at the next visited time
     pred_original_sample: Tensor|None = None # (B, C, H, W) predicted clean image
+
+    def __init__(self, prev_sample, pred_original_sample=None): # its two entries, without looking for fields
+        self["prev_sample"] = prev_sample
+        if pred_original_sample is not None: self["pred_original_sample"] = pred_original_sample
 
 # %% ../nbs/api/4_models/06_schedulers.ipynb #1476b043
 class DiffusersStyleDDIM(SchedulerMixin, ConfigMixin):
@@ -294,6 +298,7 @@ def set_timesteps(self:DiffusersStyleDDIM,
                   timesteps:int|list|None=None # the explicit list, under diffusers' name
                  )->None:
     "Choose the times to visit: exactly as many as asked for."
+    if device is not None: device = default_device(device)
     if (num_inference_steps is None) == (timesteps is None):
         raise ValueError("give num_inference_steps or timesteps, one of them")
     self._notice(times=False)
@@ -450,8 +455,10 @@ def step(self:DiffusersStyleDDIM,
          variance_noise:Tensor|None=None, # fresh noise, instead of a generator
          return_dict:bool=True # False: a tuple
         ): # `DDIMOutput`, or (prev_sample, pred_original_sample)
-    "Move to the next visited time (DDIM eq. 12)."
-    model_output, eta = unwrap_output(model_output, sample), self.eta if eta is None else float(eta)
+    "Move to the next visited time (DDIM eq. 12); what is not finite is refused, on a GPU at the last time."
+    model_output = unwrap_output(model_output, sample)
+    if eta is None: eta = self.eta
+    if not isinstance(eta, float): eta = check_number("eta", eta, 0) # a float is checked with its plan, once
     if self._only_eta not in (None, eta):
         raise ValueError(f"{type(self).__name__} is DDIM with eta = {self._only_eta:g}, got eta={eta:g}: DDIMPipeline "
                          f"passes its own eta to every step, DDPMPipeline passes none")
@@ -631,9 +638,10 @@ def diffusers_sample(sched:object, # any scheduler with `timesteps` and `step`: 
                      progress:bool=True # show a bar
                     )->Tensor: # the final images `sz`, in the network's range
     "Sample with a diffusers-style scheduler, over the times it has set."
-    model = load_pretrained()[0] if model is None else model
+    if not isinstance(sz, (tuple, list)) or not sz: raise ValueError(f"sz must be (B, C, H, W), got {sz!r}")
+    sz = tuple(check_count("sz", n) for n in sz)
+    g, model = fresh_generator(seed), load_pretrained()[0] if model is None else model
     device = model_device(model) if device is None else default_device(device)
-    sz = tuple(check_int("sz", n, 1) for n in sz)
     if skip_steps is not None and sched.config.get("prediction_type", "epsilon") != "epsilon":
         raise ValueError(f"skip_steps uses noise again, but this scheduler's network predicts "
                          f"{sched.config['prediction_type']!r}")
@@ -643,12 +651,13 @@ def diffusers_sample(sched:object, # any scheduler with `timesteps` and `step`: 
     weights = model.parameters() if hasattr(model, "parameters") else ()
     dtype = next((p.dtype for p in weights), torch.float32) # of the images: not rounded with the weights
     model = fast_copy(model, pick_arithmetic(model, precision, evaluations=sz[0]*sum(evaluate)), sz[0])
-    g = fresh_generator(seed)
     settings = _step_settings(sched, dict(generator=g, eta=eta))
     x = randn(sz, generator=g, device=device)*sched.init_noise_sigma
-    for t, evaluated in zip(progress_bar(ts, progress, desc="sampling", unit="step"), evaluate):
+    for k, (t, evaluated) in enumerate(zip(progress_bar(ts, progress, desc="sampling", unit="step"), evaluate)):
         if evaluated:
             out = model(sched.scale_model_input(x, t).to(dtype), t.to(device).expand(len(x)))
-            noise = unwrap_output(out, x).to(x.dtype)
-        x = sched.step(noise, t, x, **settings).prev_sample
+            answer = unwrap_output(out, x)
+        x_prev = sched.step(answer.to(x.dtype), t, x, **settings).prev_sample
+        check_arrival(answer, x, x_prev, t, last=k == len(ts) - 1, clipped=True) # not every scheduler looks
+        x = x_prev
     return x

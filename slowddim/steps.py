@@ -20,7 +20,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .core import Registry, Watch, check_arrival, check_generator, check_int, check_like, check_real
+from .core import Registry, Watch, check_arrival, check_count, check_generator, check_like, check_real
 from .core import check_same_shape, last_of, model_output, progress_bar, randn
 from .noising import PREDICTIONS
 from .schedule import NoiseSchedule
@@ -144,7 +144,7 @@ class Solver(NamedTuple):
                 evaluations:int # network evaluations that may be spent on an image
                )->int:
         "Largest number of visited times that costs at most so many network evaluations, at least 1."
-        evaluations = check_int("evaluations", evaluations, 1)
+        evaluations = check_count("evaluations", evaluations)
         return max((S for S in range(1, evaluations + 1) if self.evaluations(S) <= evaluations), default=1)
 
 SOLVERS = Registry("solver", Solver)
