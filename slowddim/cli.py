@@ -144,7 +144,7 @@ def _refuse(given, unused): # `given`: names of the options that somebody gave
 def _call(function, args): # with what the shell said
     import inspect
 
-    from slowddim.run import check_writable
+    from slowddim.files import check_writable
     _check(function, args)
     command = function.__name__.removeprefix("run_")
     _refuse(getattr(args, "given", set()), _unused(command, args))
@@ -243,13 +243,13 @@ def run_sample(
         quiet:bool=False # as in `slowddim.commands.run_reconstruct`
        )->str: # what to tell the user
     "Make images with a trained model."
-    path = Path(out)
-    if path.suffix not in (".png", ".gif", ".npz"):
-        raise ValueError(f"--out must end in .png, .gif or .npz, got {str(out)!r}")
     from slowddim.core import check_int
+    from slowddim.files import as_path
     from slowddim.generate import iter_images, sample_images, sample_to_npz
     from slowddim.viz import save_grid
-    tic = time.perf_counter()
+    path, tic = as_path(out), time.perf_counter()
+    if path.suffix not in (".png", ".gif", ".npz"):
+        raise ValueError(f"--out must end in .png, .gif or .npz, got {str(out)!r}")
     check_int("scale", check_int("scale", scale, 1), hi=100)
     network, schedule = open_model(model, device=device)
     usual = dict(steps=20, eta=0., spacing="trailing")
@@ -328,9 +328,8 @@ def _unused_in_training(net, schedule, continuous, unconditional, total_steps): 
     return found
 
 def _training_files(out, log): # -> folder, checkpoint, log; all can be written, and nothing of others is overwritten
-    from slowddim.files import CARD_FILE, CONFIG_FILE, MODEL_FILE, SCHEDULE_FILE
-    from slowddim.run import check_writable
-    folder = Path(out)
+    from slowddim.files import CARD_FILE, CONFIG_FILE, MODEL_FILE, SCHEDULE_FILE, as_path, check_writable
+    folder = as_path(out)
     if folder.name in ("", ".."): raise ValueError(f"--out must name a folder, got {str(out)!r}")
     checkpoint = check_writable("--out", folder.parent/f"{folder.name}.checkpoint.safetensors")
     check_writable("--out", folder/CARD_FILE)

@@ -11,7 +11,6 @@ Docs: https://slowddim.github.io/slowddim/api/7_app/commands.html.md"""
 __all__ = []
 
 # %% ../nbs/api/7_app/03_commands.ipynb #4db81d93
-import os
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -53,13 +52,9 @@ def check_out(out, # a file to write
               known=() # endings that it may have; none: any
              )->Path:
     "Return the path of a file to write; refuses what cannot be written, before the work."
-    path = Path(out)
+    from slowddim.files import check_writable
+    path = check_writable("--out", out)
     if known and path.suffix not in known: raise ValueError(f"--out must end in {' or '.join(known)}, got {str(out)!r}")
-    if path.exists() and not path.is_file():
-        raise ValueError(f"--out must be a file, {str(out)!r} is a {'folder' if path.is_dir() else 'pipe or device'}")
-    top = next(p for p in (path, *path.absolute().parents) if p.exists()) # the file, or the nearest folder above it
-    if top != path and not top.is_dir(): raise ValueError(f"--out {str(out)!r}: {str(top)!r} is no folder")
-    if not os.access(top, os.W_OK): raise ValueError(f"--out {str(out)!r}: {str(top)!r} cannot be written")
     return path
 
 def _out_path(out, scale, known): # the path, if it can be written, its ending is known and the scale is right

@@ -102,6 +102,26 @@ def remove_leftovers(path:Path # a file
         for name in os.listdir(path.parent):
             if _MARKED.fullmatch(name): _remove_if_dead(path.with_name(name))
 
+# %% ../nbs/api/1_core/02_files.ipynb #c490c4df
+def check_writable(name:str, # argument name, for the message
+                   path:str|Path # a file that will be written, its folder too if need be
+                  )->Path: # `~` is expanded
+    "Refuse a file that could not be written, and write nothing: an `OSError` or a `ValueError` says why."
+    path = as_path(path)
+    if not path.name or "\0" in str(path): raise ValueError(f"{name} must name a file, got {str(path)!r}")
+    longest = max(path.parts, key=lambda part: len(os.fsencode(part)))
+    if len(os.fsencode(longest)) > 200: raise ValueError(f"{name} has a name of more than 200 bytes: {longest[:30]}...")
+    if path.is_dir(): raise IsADirectoryError(f"{name} must be a file, {path} is a folder")
+    if path.exists() and not os.access(path, os.W_OK): raise PermissionError(f"{name}: {path} may not be written")
+    if path.exists() and not path.is_file(): return path # a device or a pipe
+    folder = path.parent
+    while not os.path.lexists(folder) and folder != folder.parent: folder = folder.parent
+    if not folder.is_dir(): raise NotADirectoryError(f"{name}: {folder} is not a folder, so {path} cannot be written")
+    try:
+        with tempfile.TemporaryFile(dir=folder): pass
+    except OSError as e: raise OSError(f"{name}: {path} cannot be written ({folder}: {e.strerror})") from e
+    return path
+
 # %% ../nbs/api/1_core/02_files.ipynb #64821b08
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 

@@ -15,10 +15,8 @@ __all__ = ['LR_SCHEDULES', 'step_index', 'one_cycle', 'learning_rate', 'Training
 import hashlib
 import json
 import math
-import os
 import re
 import signal
-import tempfile
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -277,24 +275,6 @@ class Training:
         if unknown:
             warnings.warn(f"{path} was written by an earlier version and does not tell {', '.join(unknown)}: going on, "
                           f"as if they agreed", stacklevel=4)
-
-# %% ../nbs/api/5_training/01_run.ipynb #88de4398
-def check_writable(name:str, # argument name, for the message
-                   path:str|Path # a file that will be written, its folder too if need be
-                  )->Path: # the path
-    "Refuse a file that could not be written, and write nothing: an `OSError` or a `ValueError` says why."
-    path = Path(path)
-    if not path.name or "\0" in str(path): raise ValueError(f"{name} must name a file, got {str(path)!r}")
-    longest = max(path.parts, key=lambda part: len(os.fsencode(part)))
-    if len(os.fsencode(longest)) > 200: raise ValueError(f"{name} has a name of more than 200 bytes: {longest[:30]}...")
-    if path.is_dir(): raise IsADirectoryError(f"{name} must be a file, {path} is a folder")
-    folder = path.parent
-    while not os.path.lexists(folder) and folder != folder.parent: folder = folder.parent
-    if not folder.is_dir(): raise NotADirectoryError(f"{name}: {folder} is not a folder, so {path} cannot be written")
-    try:
-        with tempfile.TemporaryFile(dir=folder): pass
-    except OSError as e: raise OSError(f"{name}: {path} cannot be written ({folder}: {e.strerror})") from e
-    return path
 
 # %% ../nbs/api/5_training/01_run.ipynb #5e24a292
 class StopSignals:

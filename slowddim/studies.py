@@ -69,7 +69,8 @@ def run_table(args:argparse.Namespace # parsed by the `slowddim` command
     if args.commands is not None:
         if args.line: raise ValueError(f"--commands goes alone, got {shlex.join(args.line)!r} too")
         return "\n".join(_commands(args.commands))
-    from slowddim.run import check_writable, tell
+    from slowddim.files import check_writable
+    from slowddim.run import tell
     if not args.line: raise ValueError(f"which study? One of {', '.join(_studies())}")
     study = _studies().pick(args.line[0])
     own = _parser(study, vars(args).get("device"), vars(args).get("quiet", False)).parse_args(args.line[1:])

@@ -23,10 +23,10 @@ from slowddim import train as train_module
 from slowddim.core import default_device
 from slowddim.data import load_data
 from slowddim.fast import Arithmetic, fast_copy
-from slowddim.files import load_tensors, save_tensors
+from slowddim.files import check_writable, load_tensors, save_tensors
 from slowddim.generate import sample_images
 from slowddim.presets import build_model, open_preset
-from slowddim.run import Training, check_writable, images_after, learning_rate, seeded_draws
+from slowddim.run import Training, images_after, learning_rate, seeded_draws
 from slowddim.schedule import NoiseSchedule, cosine_schedule, linear_schedule
 from slowddim.train import Recipe, _lognormal_steps, loss_on, noise_loss, train
 from slowddim.unet import UNet, fashion_unet
