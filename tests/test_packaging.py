@@ -127,7 +127,7 @@ def test_page_processors_are_found_from_the_root(root, told):
     assert told["package_dir"] == {"": "."} # the editable install's path
     names = re.findall(r'"(tools\.doc_procs):(\w+)"', (root/"pyproject.toml").read_text("utf-8"))
     code = f"from tools.doc_procs import {', '.join(name for _, name in names)}"
-    assert len(names) == 5 and subprocess.run([sys.executable, "-c", code], cwd=root).returncode == 0
+    assert len(names) >= 5 and subprocess.run([sys.executable, "-c", code], cwd=root).returncode == 0
 
 
 def test_text_has_the_same_line_ends_everywhere(root):

@@ -341,7 +341,7 @@ def _(d):
     beta = [d.real(1e-6, 0.9) for _ in range(d.int(1, 6))]
     return ((d.maybe(d.pick(list, np.array, torch.tensor, tuple)(beta)),), {}, falls)
 
-@recipe(schedule.linear_schedule, schedule.scaled_linear_schedule, ddpm.DDPM)
+@recipe(schedule.linear_schedule, schedule.scaled_linear_schedule, schedule.sigmoid_beta_schedule, ddpm.DDPM)
 def _(d):
     lo = d.number(1e-4, 0.1)
     args = d.count(1, 40), lo, d.number(0.11, 0.5)

@@ -220,6 +220,13 @@ def handlers_are_the_callers(folder:Path, n:int)->Iterator:
     finally: [signal.signal(k, v) for k, v in zip((signal.SIGTERM, signal.SIGINT), before)]
 
 
+@contextlib.contextmanager
+def usual_ctrl_c()->Iterator: # whoever runs the tests in the background may have told them to ignore it
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try: yield
+    finally: signal.signal(signal.SIGINT, before)
+
+
 @case(10)
 def the_second_ctrl_c_does_not_wait(folder:Path, n:int)->Iterator:
     reached = []
@@ -229,7 +236,8 @@ def the_second_ctrl_c_does_not_wait(folder:Path, n:int)->Iterator:
         signal.raise_signal(signal.SIGINT)
         reached.append(1)
         return noise_loss(*args)
-    yield "twice", refused(lambda: run(loss=loss, checkpoint=folder/"a.safetensors"), KeyboardInterrupt)
+    with usual_ctrl_c():
+        yield "twice", refused(lambda: run(loss=loss, checkpoint=folder/"a.safetensors"), KeyboardInterrupt)
     yield "in the middle of the step", agree((reached, (folder/"a.safetensors").exists()), ([], False))
     faults = []
 
@@ -358,7 +366,7 @@ def checkpoints_of_earlier_versions_go_on(folder:Path, n:int)->Iterator:
         signal.raise_signal(signal.SIGINT)
         return noise_loss(*args)
     stop.__name__ = "noise_loss"
-    with contextlib.suppress(KeyboardInterrupt): run(loss=stop, checkpoint=file)
+    with usual_ctrl_c(), contextlib.suppress(KeyboardInterrupt): run(loss=stop, checkpoint=file)
     tensors, facts = load_tensors(file)
     old = {k: v for k, v in facts.items() if k in ("settings", "step", "seconds", "log", "pending")}
     for name in unknown: del old["settings"][name]
