@@ -23,10 +23,8 @@ from torch import Tensor, nn
 from .core import DATA_RANGE, check_choice, check_finite, check_int, check_number, crop_images, progress_bar
 from .core import seeded_generator
 from .data import ImageSet, random_flips
-from .files import CARD_FILE, machine_facts
-from .run import Training, one_cycle
-from .files import read_model_folder, save_model_folder, weights_dir
-from .run import step_index
+from .files import CARD_FILE, machine_facts, read_model_folder, save_model_folder, weights_dir
+from .run import Training, images_after, one_cycle, step_index
 
 # %% ../nbs/api/6_evaluation/01_classifier.ipynb #e7e3cb55
 class _Block(nn.Module):
@@ -210,9 +208,10 @@ def train_classifier(model:nn.Module, # a classifier with `.config`; changed in 
         run.pending.append(_classifier_step(run, data, lr, total))
         bar.set_postfix_str(f"loss {run.pending[-1]:.3f}", refresh=False)
         if run.step % per_epoch: continue
-        run.log["losses"].append([run.step*bs, round(sum(run.pending)/len(run.pending), 5)])
+        seen = images_after(run.step, len(data), bs)
+        run.log["losses"].append([seen, round(sum(run.pending)/len(run.pending), 5)])
         run.pending.clear()
-        if test is not None: run.log["accuracies"].append([run.step*bs, accuracy(model.eval(), test)])
+        if test is not None: run.log["accuracies"].append([seen, accuracy(model.eval(), test)])
         run.seconds, tic = run.seconds + time.perf_counter() - tic, time.perf_counter()
         if checkpoint is not None: run.save(checkpoint)
     model.eval()
