@@ -476,7 +476,8 @@ def run_fid(images:str, # an .npz with arr_0 uint8 (N, 28, 28, 1), or a folder o
     if out is not None: check_out(out)
     x, tic = load_images(images, channels=1, skip_broken=skip_broken), time.perf_counter()
     scorer = ImageEval.fashion_mnist(classifier, batch_size)
-    features = scorer.features(x, progress=not quiet)
+    try: features = scorer.features(x, progress=not quiet)
+    except ValueError as e: raise ValueError(f"{images}: {e}") from e
     scores = [scorer.fid(features), scorer.kid(features), *scorer.precision_recall(features)]
     took = time.perf_counter() - tic
     if out is not None:

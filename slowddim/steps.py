@@ -56,7 +56,8 @@ def move(prediction:Tensor, # of the network (B, C, H, W)
     x_prev = step.of_x0*x_0 + step.of_eps*eps + step.sigma*noise
     for (of_x0, of_eps), (x_0_before, eps_before) in zip(step.of_past, past):
         x_prev = x_prev + of_x0*x_0_before + of_eps*eps_before
-    check_arrival(answer, x_t, x_prev, step.t, last=step.t_prev == -1, clipped=clip is not None)
+    last = isinstance(step.t_prev, int) and step.t_prev == -1
+    check_arrival(answer, x_t, x_prev, step.t, last=last, clipped=clip is not None)
     return x_prev, x_0, eps
 
 # %% ../nbs/api/2_sampling/04_steps.ipynb #661fc4e6
