@@ -46,7 +46,8 @@ def _real_images(model, n, path, usual=8, skip_broken=False): # -> images (n, C,
     if images.shape[1] != channels:
         raise ValueError(f"{name} has {images.shape[1]} channels, the model wants {channels}")
     if any(have > most for have, most in zip(images.shape[2:], size)):
-        raise ValueError(f"{name} has images of {images.shape[2]}x{images.shape[3]}, the model takes {size[0]}x{size[1]}")
+        sizes = ["x".join(map(str, pair)) for pair in (images.shape[2:], size)]
+        raise ValueError("{} has images of {}, the model takes {}".format(name, *sizes))
     return pad_images(to_unit(images[:n]), size).to(model_device(model)), name
 
 # %% ../nbs/api/7_app/03_commands.ipynb #796a06f1
