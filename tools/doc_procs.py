@@ -261,7 +261,8 @@ class describe_images(Processor):
 class set_apart(Processor):
     "Put blank lines around Markdown outputs, which Quarto joins without, and keep both dashes of an option."
     def cell(self, cell):
-        "Change the outputs of one cell."
+        "Change one cell: Quarto boxes cells with options it does not know, and headings in a box miss in the contents."
+        cell.source = re.sub(r"(?m)^#\| ?(exec_doc|exports?)\b.*\n?", "", cell.source)
         for out in cell.get("outputs", []):
             md = "".join(out.get("data", {}).get("text/markdown", ""))
             if not md: continue
