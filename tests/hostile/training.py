@@ -186,7 +186,7 @@ def a_command_that_is_stopped(folder:Path, n:int)->Iterator:
             "--total-steps", "100000", "--out"]
     for i in range(n):
         number, expected = ((signal.SIGTERM, 143), (signal.SIGINT, 130))[i % 2]
-        own, after = folder/f"m{i}", (0.001, 3., 0.02, 2.)[(i + 1)//2 % 4]
+        own, after = folder/f"m{i}", (0.001, 1., 0.02, 3.)[(i + 1)//2 % 4]
         code, said = server()(line=[*line, str(own)], said=str(folder/"said.txt"), folder=str(folder), after=after,
                               signal=number)
         kept = (folder/f"m{i}.checkpoint.safetensors").exists()
@@ -499,19 +499,20 @@ def averages_in_half_precision_move(folder:Path, n:int)->Iterator:
                                              (torch.bfloat16, 2))
 
 
-@case(13)
+@case(13, few=1, many=2)
 def networks_that_cannot_learn(folder:Path, n:int)->Iterator:
     yield "frozen", refused(lambda: run(tiny().requires_grad_(False)), ValueError, saying="requires_grad_(True)")
     yield "without weights", refused(lambda: run(nn.Identity()), ValueError, saying="trainable")
     yield "a function", refused(lambda: run(lambda x, t: x), TypeError, saying="torch.nn.Module")
-    compiled = torch.compile(tiny(), backend="eager")
+    if n == 1: return
+    compiled = torch.compile(tiny(), backend="eager") # which takes its time, and has no truth value
     log, _ = run(compiled, ema=None, total_steps=2, n_test=20, data="digits")
     yield "a compiled network", agree(log["steps"], 2)
 
 
 # Numbers
 
-@case(14, few=4, many=12)
+@case(14, few=2, many=12)
 def images_are_counted(folder:Path, n:int)->Iterator:
     sizes = [(60, 25), (60, 128), (60, 60), (7, 3), (1, 64), (13, 13), (13, 12), (50, 7), (9, 1), (5, 4), (60, 59),
              (2, 3)]
