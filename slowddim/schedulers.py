@@ -321,7 +321,7 @@ def _tables(self:DiffusersStyleDDIM, like): # what the tables should hold, in ty
     ends = torch.tensor([1., schedule.at(self._end())], dtype=torch.float64)
     with torch.inference_mode(False): # parts of one tensor share its version, which an inference tensor has not
         whole = torch.cat([schedule.alpha_bar, schedule.alpha, schedule.beta, ends]).to(like.dtype).to(like.device)
-        return dict(zip(_TABLES, [*whole[:-2].chunk(3), *whole[-2:]]))
+        return dict(zip(_TABLES, [*whole[:-2].chunk(3), *whole[-2:]]), _whole=whole)
 
 @patch
 def _saw(self:DiffusersStyleDDIM, **version): # what is known of the tables, or of the times
@@ -331,18 +331,21 @@ def _saw(self:DiffusersStyleDDIM, **version): # what is known of the tables, or 
 @patch
 def _tabulate(self:DiffusersStyleDDIM, like): # fill the tables
     vars(self).update(self._tables(like))
+    vars(self)["_filled"] = self._whole.clone()
     self._saw(_of_tables=self.alphas_cumprod._version)
 
 @patch
 def _notice(self:DiffusersStyleDDIM, times=True): # what somebody has written into the times, or into the tables
     if times and self.timesteps.tolist() != self._taus: self._take_times(self.timesteps)
     if times: self._saw(_of_times=self.timesteps._version)
-    self._take_tables({})
+    if torch.equal(self._whole, self._filled): self._saw(_of_tables=self.alphas_cumprod._version)
+    else: self._take_tables({})
 
 @patch
 def _take_times(self:DiffusersStyleDDIM, timesteps): # visit this list
-    if not isinstance(timesteps, Iterable): raise TypeError(f"timesteps must be a list of times, got {timesteps!r}")
-    taus, stop = as_timesteps(timesteps, self._schedule), self._stop
+    listed = timesteps.tolist() if isinstance(timesteps, Tensor) else timesteps
+    if not isinstance(listed, Iterable): raise TypeError(f"timesteps must be a list of times, got {timesteps!r}")
+    taus, stop = as_timesteps(listed, self._schedule), self._stop
     if taus != self._taus:
         if taus[-1] != self._taus[-1]: stop = -1
         vars(self).update(num_inference_steps=self.num_inference_steps or len(taus), custom_timesteps=True)
@@ -353,11 +356,10 @@ def _take_tables(self:DiffusersStyleDDIM, given): # make these tables the schedu
     own = self._tables(self.alphas_cumprod)
     written = {k: getattr(self, k) for k in _TABLES if k not in given and not torch.equal(getattr(self, k), own[k])}
     given = written | {k: torch.as_tensor(v).detach() for k, v in given.items()}
-    if not given: return self._saw(_of_tables=self.alphas_cumprod._version)
     like = list(given.values())[-1]
     if not like.is_floating_point(): raise TypeError(f"{list(given)[-1]} must be floating point, got {like.dtype}")
     exact = self._tables(like)
-    new = {k: v.double().cpu() for k, v in given.items()
+    new = {k: v.cpu().double() for k, v in given.items()
            if not (torch.equal(v.to(like), exact[k]) or torch.equal(v.to(like), own[k].to(like)))}
     found = [NoiseSchedule(new["alphas_cumprod"])] if "alphas_cumprod" in new else []
     if "alphas" in new: found.append(NoiseSchedule(new["alphas"].cumprod(0)))
@@ -513,7 +515,7 @@ _SAMPLERS_OWN = {*_CONVENTIONS, "timestep_spacing", "clip_sample", "clip_sample_
 
 def _stated(config): # without mere defaults of the sampler that wrote it, which diffusers lists and leaves out, too
     unsaid = _SAMPLERS_OWN.intersection(config.get("_use_default_values") or ())
-    if not unsaid: return dict(config)
+    if not unsaid or all(k in _WORDS or k.startswith("_") for k in config): return dict(config) # as ours
     writers = [inspect.signature(c.__init__).parameters for c in DDIMScheduler._get_compatibles()]
     writers = [w for w in writers if w.keys() - {"self", "kwargs"} <= config.keys()]
     writer = max(writers, key=len, default={})
