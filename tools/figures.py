@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+from PIL import Image
 import torch
 
 from slowddim.animate import animate
@@ -23,6 +24,9 @@ def form(file:Path, n:int=8):
     x_T = randn((n, 1, 32, 32), generator=image_generators(seed=0, start=0, n=n))
     states = ode_trajectory(model, x_T, schedule, 20, clip=1.)
     animate([x_T, *(s.x_prev for s in states)], n_images=n, n_cols=n, size=28, ink=False).save(file)
+    with Image.open(file) as film: # for readers who want nothing to move
+        film.seek(film.n_frames - 1)
+        film.convert("RGB").save(file.with_name(f"{file.stem}_still.png"))
 
 
 def main():
