@@ -1,4 +1,5 @@
 """What one scheduler step costs: ours against diffusers' DDIMScheduler, on one 32x32 image, in turns within one run.
+And what a look for NaN costs beside an evaluation of the shipped network.
 
 Writes results/step_cost.json. Run: python benchmarks/step_cost.py [--repeats 300] [--quick]
 """
@@ -12,8 +13,10 @@ import torch
 from diffusers import DDIMScheduler
 from tqdm import tqdm
 
-from slowddim.schedulers import DiffusersStyleDDIM
+from slowddim.core import all_finite
 from slowddim.files import machine_facts, write_json
+from slowddim.pretrained import load_pretrained
+from slowddim.schedulers import DiffusersStyleDDIM
 
 ROOT = Path(__file__).parent.parent
 
@@ -41,12 +44,28 @@ def compare(eta:float, repeats:int, S:int=50)->dict: # medians in microseconds, 
                 ratio_p90=round(ratios[-1 - len(ratios)//10], 3))
 
 
-def write(rows:list)->Path: # the file; the section "step" of bench.py writes it too
+@torch.inference_mode()
+def look_cost(n:int, repeats:int)->dict: # medians in microseconds, and the share in per cent
+    "Time the check that follows each network evaluation, and the evaluation, for a batch of n images."
+    net, _ = load_pretrained("fashion_mnist")
+    x, t = torch.randn(n, 1, 32, 32), torch.full((n,), 500)
+    def seconds(f, *args):
+        tic = time.perf_counter()
+        f(*args)
+        return time.perf_counter() - tic
+    net(x, t) # warm up
+    pairs = [(seconds(net, x, t), seconds(all_finite, x)) for _ in range(repeats)]
+    evaluation, look = (statistics.median(pair[i] for pair in pairs)*1e6 for i in (0, 1))
+    return dict(images=n, repeats=repeats, evaluation_us=round(evaluation), look_us=round(look, 1),
+                percent=round(100*look/evaluation, 4))
+
+
+def write(rows:list, looks:list|None=None)->Path: # the file; the section "step" of bench.py writes it too
     "Write what was measured, on one thread."
     path = ROOT/"results"/"step_cost.json"
     write_json(path, dict(command="python benchmarks/step_cost.py", image=[1, 1, 32, 32],
-                          machine=machine_facts(torch.device("cpu")),
-                          rows=rows))
+                          machine=machine_facts(torch.device("cpu")), rows=rows,
+                          **dict(looks=looks) if looks else {}))
     return path
 
 
@@ -59,7 +78,10 @@ def main():
     rows = [compare(eta, 10 if args.quick else args.repeats) for eta in (0., 1.)]
     for row in rows:
         print(f"eta={row['eta']:g}: ours {row['ours_us']} us, diffusers {row['diffusers_us']} us, ratio {row['ratio']}")
-    if not args.quick: print(write(rows).relative_to(ROOT))
+    looks = [look_cost(n, 3 if args.quick else 30) for n in (1, 64)]
+    for look in looks:
+        print(f"{look['images']} images: looking for NaN {look['look_us']} us, {look['percent']} % of an evaluation")
+    if not args.quick: print(write(rows, looks).relative_to(ROOT))
 
 
 if __name__ == "__main__": sys.exit(main())

@@ -206,10 +206,10 @@ def sample_to_npz(path:str|Path, # file to write, .npz
     "Sample images into an .npz file; the same call resumes a run that was cut off."
     if isinstance(model, Guided): model, kwargs = model.net, kwargs | _told_by(model, kwargs)
     how = dict(seed=seed, shape=shape, **kwargs)
+    timesteps = as_timesteps(timesteps, schedule, kwargs.get("spacing", "trailing")) # once: it may be an iterator
     iter_images(model, schedule, n, timesteps, start=start, **how) # refuse bad input before touching the disk
     solver, _ = pick_solver(kwargs.get("solver"), **{k: kwargs[k] for k in ("eta", "variance") if k in kwargs})
-    times, guidance = as_timesteps(timesteps, schedule, kwargs.get("spacing", "trailing")), kwargs.get("guidance", 1.)
-    evaluations = _count_evaluations(n, len(times), solver, guidance)
+    evaluations = _count_evaluations(n, len(timesteps), solver, kwargs.get("guidance", 1.))
     arithmetic = pick_arithmetic(model, kwargs.get("precision", "auto"), kwargs.get("compile", "auto"), evaluations)
     how["precision"] = arithmetic # also for the rest of a run that was cut off
     labels = image_labels(model, seed, start, n, kwargs.get("labels"))
@@ -218,7 +218,7 @@ def sample_to_npz(path:str|Path, # file to write, .npz
     told = dict(solver=solver.name, precision=str(arithmetic), labels=None if labels is None else labels.tolist())
     others = {k: str(v) for k, v in (kwargs | told).items() if k not in ("batch_size", "compile")}
     settings = dict(n=n, seed=seed, start=start, shape=[c, h, w], schedule=as_schedule(schedule).spec,
-                    model=model_fingerprint(model), timesteps=times, **others)
+                    model=model_fingerprint(model), timesteps=timesteps, **others)
     n_bytes = n*prod(size)*c
     with part_file(path, n_bytes, settings) as part, atomic_path(path) as p, open(p, "r+b") as f:
         reserve_space(f, n_bytes)

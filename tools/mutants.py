@@ -44,8 +44,8 @@ MUTANTS = {
     "sigma without eta":
         Mutant(f"{SAMPLING}/06_ddim", "sigma = eta*step_variance", "sigma = step_variance"),
     "sigma-hat in the middle term":
-        Mutant(f"{SAMPLING}/06_ddim", "1 - ab_prev - step_variance(ab, ab_prev))**0.5",
-               '1 - ab_prev - step_variance(ab, ab_prev, "hat"))**0.5', "test_oracles.py"),
+        Mutant(f"{SAMPLING}/06_ddim", "share, sigma = step_variance(ab, ab_prev),",
+               'share, sigma = step_variance(ab, ab_prev, "hat"),', "test_oracles.py"),
     "posterior mean with alpha-bar for alpha":
         Mutant(f"{SAMPLING}/05_ddpm", "of_xt = (ab/ab_prev)**0.5*", "of_xt = ab**0.5*"),
     "Adams-Bashforth without step lengths":
