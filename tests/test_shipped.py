@@ -45,5 +45,5 @@ def test_all_offers_what_lessons_need(root):
     nodes = ast.walk(ast.parse(Path(everything.__file__).read_text("utf-8")))
     modules = [n.module for n in nodes if isinstance(n, ast.ImportFrom)]
     starred = {m.split(".")[1] for m in modules if m.startswith("slowddim.")}
-    assert starred == {p.stem for p in (root/"slowddim").glob("*.py")} - {"__init__", "__main__", "_modidx", "all", "cli",
-                                                                             "commands", "studies"}
+    others = {"__init__", "__main__", "_modidx", "all", "cli", "commands", "studies"}
+    assert starred == {p.stem for p in (root/"slowddim").glob("*.py")} - others
