@@ -333,7 +333,8 @@ def _training_files(out, log): # -> folder, checkpoint, log; all can be written,
     if folder.name in ("", ".."): raise ValueError(f"--out must name a folder, got {str(out)!r}")
     checkpoint = check_writable("--out", folder.parent/f"{folder.name}.checkpoint.safetensors")
     check_writable("--out", folder/CARD_FILE)
-    names = sorted(p.name for p in folder.iterdir() if p.name[:1] != ".") if folder.is_dir() else []
+    held = folder.iterdir() if folder.is_dir() else []
+    names = sorted(p.name for p in held if p.name[:1] != ".")
     if names and not (SCHEDULE_FILE in names or checkpoint.is_file()):
         raise ValueError(f"--out {folder} holds files that are no model of ours ({', '.join(names[:3])}): name another")
     if log is None: return folder, checkpoint, folder/"log.json"

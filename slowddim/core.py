@@ -355,7 +355,8 @@ def check_generator(generator:torch.Generator|list, # what the caller passed
     "Return `generator` if it is None, a `torch.Generator`, or a list of `n` of them."
     many = isinstance(generator, (list, tuple))
     if generator is None: return None
-    if not all(isinstance(g, torch.Generator) for g in (generator if many else [generator])):
+    each = generator if many else [generator]
+    if not all(isinstance(g, torch.Generator) for g in each):
         raise TypeError(f"generator must be a torch.Generator, a list of them, or None, got {generator!r}")
     if many and len(generator) != n:
         raise ValueError(f"a list of generators needs one per image: got {len(generator)} for a batch of {n}")

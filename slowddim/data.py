@@ -297,7 +297,7 @@ def _choose_split(folder, files, split): # -> the split, its files, how many of 
     if loose or splits != tops:
         raise ValueError(f"{folder} holds the splits {', '.join(splits)} and other images beside them: "
                          f"give the folder of one, such as {folder/splits[0]}")
-    chosen = splits if split is None else [top for top in splits if _SPLITS[top.casefold()] == split]
+    chosen = [top for top in splits if split in (None, _SPLITS[top.casefold()])]
     if not chosen: raise ValueError(f"{folder} has no {split!r} split, only {', '.join(splits)}")
     if len(chosen) > 1:
         raise ValueError(f"{folder} holds {', '.join(chosen)}: give the folder of one, such as {folder/chosen[0]}")

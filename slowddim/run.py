@@ -198,7 +198,8 @@ def _flat(facts, prefix=""): # {"a": {"b": 1}} -> {"a.b": "1"}, values as JSON w
 
 def _difference(path, there, here, complete): # of two descriptions; None: there is none
     old, new = _flat(there), _flat(here)
-    known = [k for k in {**new, **(old if complete else {})} if k in old or complete]
+    known = [k for k in new if k in old] # what both tell
+    if complete: known = list(new | old)
     differ = [f"{k}: {old.get(k, 'nothing')} there, {new.get(k, 'nothing')} here" for k in known
               if old.get(k) != new.get(k)]
     if not differ: return None
