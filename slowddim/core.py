@@ -353,12 +353,10 @@ def check_generator(generator:torch.Generator|list, # what the caller passed
                     n:int # images in the batch
                    ): # `generator`, unchanged
     "Return `generator` if it is None, a `torch.Generator`, or a list of `n` of them."
-    many = isinstance(generator, (list, tuple))
-    if generator is None: return None
-    each = generator if many else [generator]
-    if not all(isinstance(g, torch.Generator) for g in each):
+    if generator is None or isinstance(generator, torch.Generator): return generator
+    if not isinstance(generator, (list, tuple)) or not all(isinstance(g, torch.Generator) for g in generator):
         raise TypeError(f"generator must be a torch.Generator, a list of them, or None, got {generator!r}")
-    if many and len(generator) != n:
+    if len(generator) != n:
         raise ValueError(f"a list of generators needs one per image: got {len(generator)} for a batch of {n}")
     return generator
 
@@ -372,7 +370,7 @@ def randn(shape:tuple, # (B, ...)
     if not isinstance(shape, torch.Size):
         if not isinstance(shape, (tuple, list)): raise TypeError(f"shape must be a tuple (B, ...), got {shape!r}")
         shape = torch.Size(check_count("shape", size, 0, 2**32) for size in shape)
-    if math.prod(shape) > 2**48: raise ValueError(f"shape {tuple(shape)} has more numbers than any memory")
+        if math.prod(shape) > 2**48: raise ValueError(f"shape {tuple(shape)} has more numbers than any memory")
     if not shape: raise ValueError("shape must be (B, ...), got ()")
     if dtype not in _REAL: raise TypeError(f"dtype must be a floating-point type, got {dtype!r}")
     if not isinstance(device, torch.device): device = torch.device("cpu") if device is None else default_device(device)
@@ -451,7 +449,7 @@ def model_output(out:object, # tensor or object with `.sample`
                  like:Tensor # the model's input
                 )->Tensor: # same shape as `like`
     "Unwrap what a model returned; `ValueError` if its shape differs from its input's, `TypeError` if it is not real."
-    out = getattr(out, "sample", out)
+    if not isinstance(out, Tensor): out = getattr(out, "sample", out)
     if not isinstance(out, Tensor):
         raise TypeError(f"a model must return a tensor or an object with .sample, got {type(out).__name__}")
     if out.dtype not in _REAL: raise TypeError(f"a model must return floating-point numbers, got {out.dtype}")

@@ -456,7 +456,7 @@ def step(self:DiffusersStyleDDIM,
          return_dict:bool=True # False: a tuple
         ): # `DDIMOutput`, or (prev_sample, pred_original_sample)
     "Move to the next visited time (DDIM eq. 12); what is not finite is refused, on a GPU at the last time."
-    model_output = unwrap_output(model_output, sample)
+    if not isinstance(model_output, Tensor) or self._threshold: model_output = unwrap_output(model_output, sample)
     if eta is None: eta = self.eta
     if not isinstance(eta, float): eta = check_number("eta", eta, 0) # a float is checked with its plan, once
     if self._only_eta not in (None, eta):

@@ -76,7 +76,7 @@ def fresh_noise(x_t:Tensor, # sets shape, dtype and device
         if generator is not None: raise ValueError("give noise or generator, not both")
         check_same_shape(x_t, check_real(noise, "noise"), "x_t and noise")
     if not isinstance(sigma, Tensor) and not sigma: # a scheduler's sigma is a tensor where it is not 0
-        if generator is not None: check_generator(generator, len(x_t)) # not used, but it must make sense
+        if generator is not None: check_generator(generator, x_t.shape[0]) # not used, but it must make sense
         return 0.
     if noise is not None: return noise.to(x_t.dtype)
     return randn(x_t.shape, generator=generator, device=x_t.device, dtype=x_t.dtype)
