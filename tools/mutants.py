@@ -1,8 +1,8 @@
 """Break formulas on purpose, one at a time, and list those that nobody notices: `tools/mutants.py [name ...]`.
 
 Each mutant changes one line of a page and of its module, in a copy of the repository. It is noticed if the page's own
-checks fail, or one of the tests named beside it. Exit code 1 if a mutant survives. Takes half an
-hour; not part of `make test`.
+checks fail, or one of the tests named beside it. A run of all writes results/mutants.json. Exit code 1 if a mutant
+survives. Takes half an hour; not part of `make test`.
 """
 import argparse
 import json
@@ -13,6 +13,8 @@ import sys
 import tempfile
 from pathlib import Path
 from typing import NamedTuple
+
+from slowddim.files import write_json
 
 ROOT = Path(__file__).parent.parent
 COPIED = ("nbs/api", "slowddim", "tests", "settings.ini", "pyproject.toml", "pytest.ini")
@@ -151,16 +153,19 @@ def main():
     names = parser.parse_args().names or list(MUTANTS)
     unknown = [name for name in names if name not in MUTANTS]
     if unknown: parser.error(f"unknown mutants {unknown}")
-    survivors = []
+    rows = []
     with tempfile.TemporaryDirectory() as tmp:
         copy_repository(Path(tmp))
         check_whole(Path(tmp), [MUTANTS[name] for name in names])
         for name in names:
             by = noticed_by(Path(tmp), MUTANTS[name])
             print(f"{name:<45} {'noticed by ' + by if by else 'SURVIVES'}", flush=True)
-            if not by: survivors.append(name)
-    print(f"{len(names) - len(survivors)} of {len(names)} noticed")
-    return 1 if survivors else 0
+            mutant = MUTANTS[name]
+            rows.append(dict(broken=name, page=mutant.page, right=mutant.right, wrong=mutant.wrong, noticed_by=by))
+    if len(names) == len(MUTANTS):
+        write_json(ROOT/"results"/"mutants.json", dict(command="python tools/mutants.py", rows=rows))
+    print(f"{sum(bool(row['noticed_by']) for row in rows)} of {len(rows)} noticed")
+    return int(not all(row["noticed_by"] for row in rows))
 
 
 if __name__ == "__main__": sys.exit(main())
