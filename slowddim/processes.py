@@ -39,6 +39,7 @@ class Processes:
                 ):
         self.rank, self.world_size, self.group, self.store = rank, world_size, group, store
         self.speaks = rank == 0 # does this one report what went wrong?
+        self.has_ended = False # by an error
 
     @property
     def is_first(self)->bool:
@@ -123,7 +124,7 @@ class Processes:
             error:BaseException # why this process ends
            )->None:
         "Tell the others, and settle who reports it: who failed first; rank 0 if all were asked to stop."
-        failed = isinstance(error, Exception)
+        failed, self.has_ended = isinstance(error, Exception), True
         if self.store is None: return
         try: before = self.store.add("failed", int(failed)) - int(failed)
         except RuntimeError: return # there is nobody left to tell
@@ -144,10 +145,17 @@ def _launched(): # how many processes a launcher has started
                          f"or accelerate launch")
     return int(asked)
 
+def leave()->None:
+    "End what joins this process to others, if anything does."
+    if dist.is_available() and dist.is_initialized(): dist.destroy_process_group()
+
 def _join(): # meet the others, once
     global _joined, _store, _times
     made = dist.is_available() and dist.is_initialized()
-    if made and _joined is not None: return _joined
+    if made and _joined is not None:
+        if not _joined.has_ended or _joined.store is None: return _joined
+        leave() # a block has failed: begin anew
+        made = False
     told, n = None, dist.get_world_size() if made else _launched()
     if n <= 1: return Processes()
     if not made:
@@ -170,10 +178,6 @@ def alone()->Iterator[None]:
     before = _now.set(Processes())
     try: yield
     finally: _now.reset(before)
-
-def leave()->None:
-    "End what joins this process to others, if anything does."
-    if dist.is_available() and dist.is_initialized(): dist.destroy_process_group()
 
 def speaks()->bool: # one alone always does
     "Say whether this process reports what went wrong."
