@@ -533,30 +533,6 @@ def parse_args(argv:list[str] # e.g. `["train", "--preset", "mnist"]`
     args.argv, args.given = argv[1:], _given(parser, argv)
     return args
 
-# %% ../nbs/api/7_app/05_cli.ipynb #f0a0ecb6
-def _alone(): return os.environ.get("WORLD_SIZE", "1") == "1" # no launcher has started more than this one
-
-@contextmanager
-def _one_voice(): # of several processes that run this command together, the first one prints
-    if _alone():
-        yield
-        return
-    from slowddim.processes import leave, shared_work
-    with shared_work() as processes, ExitStack() as stack:
-        if not processes.is_first:
-            nobody = stack.enter_context(open(os.devnull, "w"))
-            for redirect in (redirect_stdout, redirect_stderr): stack.enter_context(redirect(nobody))
-        try: yield
-        except SystemExit: # argparse has printed, in all of them
-            processes.meet()
-            raise
-    leave()
-
-def _speaks(): # does this process report what went wrong?
-    if _alone(): return True
-    from slowddim.processes import speaks
-    return speaks()
-
 # %% ../nbs/api/7_app/05_cli.ipynb #afa8920d
 class _Terminated(KeyboardInterrupt):
     "SIGTERM, as an exception."
@@ -599,7 +575,8 @@ def _explain(error, command): # in one line
     return f"{type(error).__name__}: {said} (SLOWDDIM_TRACEBACK=1 shows where)"
 
 def _complain(text):
-    if not _speaks(): return
+    text = _spoken(text)
+    if text is None: return
     try: print(text, file=sys.stderr, flush=True)
     except OSError: pass # there is nobody to tell
 
@@ -625,6 +602,31 @@ def main(argv:list[str]|None=None # None: the process's own arguments
         _complain(f"slowddim {command}: {_explain(e, command)}")
         return 2
     return 0
+
+# %% ../nbs/api/7_app/05_cli.ipynb #f0a0ecb6
+def _alone(): return os.environ.get("WORLD_SIZE", "1") == "1" # no launcher has started more than this one
+
+@contextmanager
+def _one_voice(): # of several processes that run this command together, the first one prints
+    if _alone():
+        yield
+        return
+    from slowddim.processes import leave, shared_work
+    with shared_work() as processes, ExitStack() as stack:
+        if not processes.is_first:
+            nobody = stack.enter_context(open(os.devnull, "w"))
+            for redirect in (redirect_stdout, redirect_stderr): stack.enter_context(redirect(nobody))
+        try: yield
+        except SystemExit: # argparse has printed, in all of them
+            processes.meet()
+            raise
+    leave()
+
+def _spoken(text): # on a line of its own, below the first process's bar; None: another process reports what went wrong
+    if _alone(): return text
+    from slowddim.processes import speaks
+    if not speaks(): return None
+    return text if os.environ.get("RANK", "0") == "0" else f"\n{text}"
 
 # %% ../nbs/api/7_app/05_cli.ipynb #cd16c22d
 if __name__ == "__main__" and "__file__" in globals(): sys.exit(main())

@@ -126,6 +126,7 @@ class Processes:
         "Tell the others, and settle who reports it: who failed first; rank 0 if all were asked to stop."
         failed, self.has_ended = isinstance(error, Exception), True
         if self.store is None: return
+        if failed and not self.is_first: time.sleep(0.3) # where all fail alike, the first one reports it
         try: before = self.store.add("failed", int(failed)) - int(failed)
         except RuntimeError: return # there is nobody left to tell
         self.speaks = before == 0 and (failed or self.is_first)

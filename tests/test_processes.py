@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from unittest import mock
 
@@ -33,7 +34,7 @@ TRAIN = dict(lr=1e-3, bs=7, total_steps=20, seed=3, n_test=0, label_dropout=0.3,
 SAMPLE = "sample --model model --n 11 --steps 2 --eta 1 --solver ddim --precision fp32 --device cpu"
 COMMANDS = (f"{SAMPLE} --batch-size 3 --out a.npz", f"{SAMPLE} --batch-size 3 --out a.png", f"{SAMPLE} --out a.gif",
             "fid images.npz --batch-size 16 --out fid.json",
-            "table solvers --model model --n 24 --steps 2 4 --solvers ddim heun --device cpu --out table.json",
+            "table solvers --model model --n 12 --steps 2 4 --solvers ddim --device cpu --out table.json",
             "interpolate --model model --n 1 --frames 3 --steps 2 --device cpu --out i.png")
 
 
@@ -70,7 +71,8 @@ def found(rank): # by the functions of the library -> tensors by name
         images = sample_images(model, schedule, 11, 2, batch_size=4, precision="fp32", progress=False)
         features = ImageEval.fashion_mnist(bs=16).features(torch.from_numpy(np.load("images.npz")["arr_0"]))
         net = network(1 + rank) # all go on with the weights of the first
-        log = train(net, data=noise(), ddpm=linear_schedule(), checkpoint="run.safetensors", **TRAIN)
+        log = train(net, opt_func=partial(torch.optim.Adam, eps=1e-5), data=noise(), ddpm=linear_schedule(),
+                    checkpoint="run.safetensors", **TRAIN)
     return dict(images=images, features=features, losses=torch.tensor(log["losses"])[:, 1], **net.state_dict())
 
 
@@ -152,7 +154,7 @@ def test_files_agree(folders):
         assert (one/name).read_bytes() == (two/name).read_bytes(), name
     def rows(folder): return [{k: v for k, v in row.items() if "seconds" not in k}
                               for row in read_json(folder/"table.json")["rows"]]
-    assert rows(one) == rows(two) and len(rows(two)) == 4
+    assert rows(one) == rows(two) and len(rows(two)) == 2
     scores = [read_json(folder/"fid.json")["scores"] for folder in (one, two)]
     assert all(a["value"] == pytest.approx(b["value"], rel=1e-9) for a, b in zip(*scores))
     left = {p.name for p in two.iterdir()} - {p.name for p in one.iterdir()}
