@@ -191,7 +191,7 @@ def test_a_stopped_training_is_kept_once_and_gone_on_with(tmp_path, monkeypatch)
     "By the command line; one process goes on with what two have begun."
     line = ("train --data digits --widths 8 32 --patch-size 1 --bs 20 --total-steps 100 --precision fp32 --device cpu "
             "--out model").split()
-    launched = torchrun(tmp_path, "-m", "slowddim", *line)
+    launched = torchrun(tmp_path, "-m", "--", "slowddim", *line)
     shown = ""
     while not re.search(r" [1-9]\d*/100", shown): # until some steps are done
         read = os.read(launched.stderr.fileno(), 1000).decode(errors="replace")
