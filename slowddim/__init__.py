@@ -25,6 +25,7 @@
 - `slowddim.oracle`: Noise predictors that are exactly right, so that samplers can be tested without training anything.
 - `slowddim.presets`: Data, network, schedule and training under one name: the systems of the sources, ready to train.
 - `slowddim.pretrained`: A trained network and its noise schedule by name, from a folder or from the hub, with a card that says what it is.
+- `slowddim.processes`: Several processes, one result: who takes which share, who writes, and what happens when one of them fails.
 - `slowddim.run`: Training takes hours and computers fail: what a run needs to go on where it stopped, as if nothing had happened.
 - `slowddim.schedule`: How much of the image is left at each time, and which times a sampler visits.
 - `slowddim.schedulers`: Our steps in `diffusers`' clothes: schedulers that drop into its pipelines, and a loop that takes anybody's.

@@ -10,6 +10,7 @@ from diffusers import DDIMScheduler, DDPMScheduler
 
 from slowddim.core import *
 from slowddim.files import *
+from slowddim.processes import *
 from slowddim.schedule import *
 from slowddim.noising import *
 from slowddim.oracle import *

@@ -22,7 +22,7 @@ import sys
 import threading
 import time
 import types
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Annotated, Literal, Union, get_args, get_origin
 
@@ -141,6 +141,11 @@ def _unused(command, args): # names of options that would have no effect beside 
 def _refuse(given, unused): # `given`: names of the options that somebody gave
     for name in sorted(given & unused.keys()): raise ValueError(f"--{name.replace('_', '-')} {unused[name]}")
 
+def _in_first(run): # of several processes; the others are done
+    from slowddim.processes import alone, shared
+    if not shared().is_first: return ""
+    with alone(): return run()
+
 def _call(function, args): # with what the shell said
     import inspect
 
@@ -152,7 +157,8 @@ def _call(function, args): # with what the shell said
     parameters = inspect.signature(function).parameters.values()
     values = {p.name: getattr(args, p.name) for p in parameters if hasattr(args, p.name)}
     places = [values.pop(p.name) for p in parameters if p.kind is p.POSITIONAL_ONLY]
-    return function(*places, **values)
+    if command in ("sample", "train", "fid"): return function(*places, **values)
+    return _in_first(functools.partial(function, *places, **values))
 
 def _add_command(sub, function, options=True): # its name without "run_" is the command's
     parser = sub.add_parser(function.__name__.removeprefix("run_"), help=function.__doc__, description=function.__doc__,
@@ -246,6 +252,7 @@ def run_sample(
     from slowddim.core import check_int
     from slowddim.files import as_path
     from slowddim.generate import iter_images, sample_images, sample_to_npz
+    from slowddim.processes import shared
     from slowddim.viz import save_grid
     path, tic = as_path(out), time.perf_counter()
     if path.suffix not in (".png", ".gif", ".npz"):
@@ -264,10 +271,11 @@ def run_sample(
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".npz":
         with _tell_what_is_kept(path): sample_to_npz(path, network, schedule, n, progress=not quiet, **how)
-    elif path.suffix == ".gif": _write_film(path, network, schedule, n, n_cols, scale, quiet, **how)
+    elif path.suffix == ".gif":
+        if shared().is_first: _write_film(path, network, schedule, n, n_cols, scale, quiet, **how)
     else:
         images = sample_images(network, schedule, n, progress=not quiet, **how)
-        save_grid(path, images, n_cols=n_cols, scale=scale)
+        if shared().is_first: save_grid(path, images, n_cols=n_cols, scale=scale)
     took = "1 step" if timesteps == 1 else f"{timesteps} steps"
     return f"{n} images, {took} each, in {time.perf_counter() - tic:.1f} s -> {path}"
 
@@ -419,6 +427,7 @@ def run_train(
     from slowddim.optim import Muon
     from slowddim.presets import build_model
     from slowddim.pretrained import copy_weights_, save_pretrained
+    from slowddim.processes import shared_work
     from slowddim.run import tell
     from slowddim.train import Recipe, check_length, train
     _refuse(given, _unused_in_training(net, schedule, continuous, unconditional, total_steps))
@@ -438,11 +447,12 @@ def run_train(
     origin = {} if init is None else dict(init=copy_weights_(network, init))
     kinds = dict(adamw=torch.optim.AdamW, muon=Muon)
     opt = partial(kinds[check_choice("optimizer", optimizer, kinds)], betas=(0.9, 0.99), weight_decay=1e-3)
-    history = train(
-        network.to(place), lr, epochs, bs, opt, table, data=images, recipe=recipe,
-        total_steps=total_steps, checkpoint=checkpoint, resume=not restart, seed=seed, progress=not quiet, **origin,
-        **_continuous_losses(continuous))
-    if int(os.environ.get("RANK", 0)): return f"process {os.environ['RANK']} is done" # the first one writes
+    with shared_work() as processes:
+        history = train(
+            network.to(place), lr, epochs, bs, opt, table, data=images, recipe=recipe,
+            total_steps=total_steps, checkpoint=checkpoint, resume=not restart, seed=seed, progress=not quiet, **origin,
+            **_continuous_losses(continuous))
+    if not processes.is_first: return "" # the first one writes
     command, seen = "slowddim train " + shlex.join(argv), history.pop("images_seen")
     facts = {k: v for k, v in history.items() if not isinstance(v, list)}
     advice = dict(sampling=sampling) if sampling else {}
@@ -473,12 +483,14 @@ def run_fid(images:str, # an .npz with arr_0 uint8 (N, 28, 28, 1), or a folder o
     from slowddim.data import load_images
     from slowddim.fid import ImageEval
     from slowddim.files import write_json
+    from slowddim.processes import shared
     if device is not None and str(device) != "cpu": raise ValueError(f"--device must be cpu for fid, got {device!r}")
     if out is not None: check_out(out)
     x, tic = load_images(images, channels=1, skip_broken=skip_broken), time.perf_counter()
     scorer = ImageEval.fashion_mnist(classifier, batch_size)
     try: features = scorer.features(x, progress=not quiet)
     except ValueError as e: raise ValueError(f"{images}: {e}") from e
+    if not shared().is_first: return ""
     scores = [scorer.fid(features), scorer.kid(features), *scorer.precision_recall(features)]
     took = time.perf_counter() - tic
     if out is not None:
@@ -563,6 +575,8 @@ def _explain(error, command): # in one line
     return f"{type(error).__name__}: {said} (SLOWDDIM_TRACEBACK=1 shows where)"
 
 def _complain(text):
+    text = _spoken(text)
+    if text is None: return
     try: print(text, file=sys.stderr, flush=True)
     except OSError: pass # there is nobody to tell
 
@@ -572,7 +586,7 @@ def main(argv:list[str]|None=None # None: the process's own arguments
     argv = sys.argv[1:] if argv is None else list(argv)
     command = argv[0] if argv else ""
     try:
-        with _as_exception():
+        with _as_exception(), _one_voice():
             args = parse_args(argv)
             _print(args.run(args))
     except SystemExit: # argparse has printed
@@ -588,6 +602,31 @@ def main(argv:list[str]|None=None # None: the process's own arguments
         _complain(f"slowddim {command}: {_explain(e, command)}")
         return 2
     return 0
+
+# %% ../nbs/api/7_app/05_cli.ipynb #f0a0ecb6
+def _alone(): return os.environ.get("WORLD_SIZE", "1") == "1" # no launcher has started more than this one
+
+@contextmanager
+def _one_voice(): # of several processes that run this command together, the first one prints
+    if _alone():
+        yield
+        return
+    from slowddim.processes import leave, shared_work
+    with shared_work() as processes, ExitStack() as stack:
+        if not processes.is_first:
+            nobody = stack.enter_context(open(os.devnull, "w"))
+            for redirect in (redirect_stdout, redirect_stderr): stack.enter_context(redirect(nobody))
+        try: yield
+        except SystemExit: # argparse has printed, in all of them
+            processes.meet()
+            raise
+    leave()
+
+def _spoken(text): # on a line of its own, below the first process's bar; None: another process reports what went wrong
+    if _alone(): return text
+    from slowddim.processes import speaks
+    if not speaks(): return None
+    return text if os.environ.get("RANK", "0") == "0" else f"\n{text}"
 
 # %% ../nbs/api/7_app/05_cli.ipynb #cd16c22d
 if __name__ == "__main__" and "__file__" in globals(): sys.exit(main())

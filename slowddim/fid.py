@@ -29,6 +29,7 @@ from .data import ImageSet, as_images, load_data
 from .distances import FeatureStats, frechet_distance, kernel_distance, moments
 from .distances import precision_recall as share_of_each
 from .files import as_path, load_tensors, save_tensors, weights_dir
+from .processes import shared
 
 # %% ../nbs/api/6_evaluation/03_fid.ipynb #fd9463e5
 class Score(float):
@@ -108,6 +109,16 @@ def image_features(model:Classifier, # from `load_classifier`
     features = torch.cat([model.features(x[i:i + bs]) for i in starts])
     return check_finite(features, "what the feature extractor found is")
 
+# %% ../nbs/api/6_evaluation/03_fid.ipynb #48e81ce1
+@torch.inference_mode()
+def _shared_features(model, x, bs, progress): # as `image_features`, a batch a process
+    processes = shared()
+    if processes.world_size == 1: return image_features(model, x, bs, progress)
+    starts = range(0, len(x), check_count("bs", bs))
+    parts = processes.in_turn(starts, lambda i: model.features(x[i:i + bs]))
+    bar = progress_bar(parts, progress and processes.is_first, total=len(starts), desc="features", unit="batch")
+    return check_finite(torch.cat([part for _, part in bar]), "what the feature extractor found is")
+
 # %% ../nbs/api/6_evaluation/03_fid.ipynb #e3b927a2
 def make_reference(model:Classifier, # from `load_classifier`
                    real:ImageSet, # whose mean and covariance are the reference
@@ -163,7 +174,7 @@ class ImageEval:
             warnings.warn(f"{len(x)} pictures against {len(self.mean)} features: the bias is larger than most "
                           f"differences; use {least} or more", stacklevel=3)
         if described: check_finite(x, "a feature is")
-        return x if described else image_features(self.model, x, self.bs, progress)
+        return x if described else _shared_features(self.model, x, self.bs, progress)
 
     def _score(self, value, n, **kwargs):
         return Score(value, n=n, n_features=len(self.mean), extractor=self.model.digest, **kwargs)

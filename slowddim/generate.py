@@ -33,6 +33,7 @@ from .ode import ode_trajectory
 from .schedule import NoiseSchedule, as_schedule, as_timesteps
 from .steps import SOLVERS, Solver, State, last_x0
 from .files import as_path, atomic_path, part_file, reserve_space
+from .processes import shared
 
 # %% ../nbs/api/4_models/05_generate.ipynb #931d5136
 def to_images(x_0:Tensor, # (N, C, H, W) in [-1, 1]
@@ -111,14 +112,15 @@ def ask_for(model:Callable, # any model
 @torch.inference_mode()
 def _batches(model, schedule, numbers, shape, timesteps, batch_size, seed, labels, guidance, how): # -> number, batch
     device = model_device(model)
-    for first in range(numbers.start, numbers.stop, batch_size):
+    def batch(first): # from the image of this number on
         own = image_generators(seed, first, min(batch_size, numbers.stop - first))
         x_T = randn((len(own), *shape), generator=own, device=device)
         mine = None if labels is None else labels[first - numbers.start:][:len(own)]
         asked = ask_for(model, mine, guidance)
         try: x_0 = last_x0(solver_trajectory(asked, x_T, schedule, timesteps, generator=own, **how))
         except NotFinite as e: raise NotFinite(e.what, first + e.image, e.hint) from None # its number in the run
-        yield first, to_images(x_0, model)
+        return to_images(x_0, model)
+    yield from shared().in_turn(range(numbers.start, numbers.stop, batch_size), batch)
 
 def _count_evaluations(n:int, # images
                        n_times:int, # visited times
@@ -168,6 +170,7 @@ def iter_images(model:Callable, # `model(x, t)` predicting noise, or `model(x, t
     arithmetic = pick_arithmetic(model, precision, compile, evaluations)
     if batch_size is None:
         batch_size = pick_batch_size(fast_copy(model, arithmetic._replace(compiled=False)), shape, evaluations)
+        batch_size = shared().agree(batch_size)
     network = fast_copy(model, arithmetic, batch_size*count_branches(guidance))
     how = dict(solver=solver, eta=eta, variance=variance, spacing=spacing, clip=check_clip(clip))
     return _batches(network, schedule, numbers, shape, timesteps, batch_size, seed, labels, guidance, how)
@@ -183,7 +186,7 @@ def sample_images(model:Callable, # `model(x, t)` predicting noise, or `model(x,
                  )->Tensor: # uint8 (N, H, W, C)
     "Sample images `start` to `start+n-1` as bytes (DDIM eq. 12)."
     batches = iter_images(model, schedule, n, timesteps, **kwargs)
-    images, bar = [], progress_bar(None, progress, total=n, desc="sampling", unit="image")
+    images, bar = [], progress_bar(None, progress and shared().is_first, total=n, desc="sampling", unit="image")
     for _, batch in batches:
         images.append(batch)
         bar.update(len(batch))
@@ -220,16 +223,22 @@ def sample_to_npz(path:str|Path, # file to write, .npz
     settings = dict(n=n, seed=seed, start=start, shape=[c, h, w], schedule=as_schedule(schedule).spec,
                     model=model_fingerprint(model), timesteps=timesteps, **others)
     n_bytes = n*prod(size)*c
-    with part_file(path, n_bytes, settings) as part, atomic_path(path) as p, open(p, "r+b") as f:
-        reserve_space(f, n_bytes)
-        done = part.done*n//n_bytes
-        bar = progress_bar(None, progress, total=n, initial=done, desc="sampling", unit="image")
+    def rest(done): # batches, after so many images
         if labels is not None: how["labels"] = labels[done:] # a tensor: it may hold the null label
-        rest = iter_images(model, schedule, n - done, timesteps, start=start + done, **how) if done < n else ()
-        for _, batch in rest:
-            part.append(batch.numpy().tobytes())
-            bar.update(len(batch))
-        bar.close()
-        np.savez(f, np.memmap(part.file, np.uint8, "r", part.offset, (n, *size, c)))
-        f.truncate()
+        return iter_images(model, schedule, n - done, timesteps, start=start + done, **how) if done < n else ()
+    processes = shared()
+    if processes.is_first:
+        with part_file(path, n_bytes, settings) as part, atomic_path(path) as p, open(p, "r+b") as f:
+            reserve_space(f, n_bytes)
+            done = processes.agree(part.done*n//n_bytes)
+            bar = progress_bar(None, progress, total=n, initial=done, desc="sampling", unit="image")
+            for _, batch in rest(done):
+                part.append(batch.numpy().tobytes())
+                bar.update(len(batch))
+            bar.close()
+            np.savez(f, np.memmap(part.file, np.uint8, "r", part.offset, (n, *size, c)))
+            f.truncate()
+    else: # work on batches, which the first process writes
+        for _ in rest(processes.agree(0)): pass
+    processes.meet()
     return as_path(path)

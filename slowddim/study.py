@@ -13,6 +13,7 @@ Docs: https://slowddim.github.io/slowddim/api/7_app/study.html.md"""
 __all__ = ['STUDIES', 'fill_table', 'read_results', 'table_rows', 'mean_and_interval', 'Setup', 'Study']
 
 # %% ../nbs/api/7_app/01_study.ipynb #3164efaa
+import os
 import shlex
 import statistics
 import subprocess
@@ -43,6 +44,7 @@ from .generate import sample_images
 from .latent import encode_steps, reconstruction_error
 from .presets import build_model
 from .pretrained import load_pretrained, trained_on
+from .processes import alone, shared
 from .schedule import NoiseSchedule, as_timesteps
 from .train import loss_on, train
 from .files import as_path, atomic_path, find_target, hold_file, machine_facts, read_json, remove_leftovers
@@ -57,6 +59,10 @@ def _read_table(file): # empty if there is none yet; a `ValueError` for a file t
             raise ValueError(f"{file} is no table: {name} must be a list of {kind.__name__}")
     return table
 
+def _sort_rows(file, rows): # these at the end, in this order, as one process would have written them
+    table, new = _read_table(file), [row for i, row in enumerate(rows) if row not in rows[:i]]
+    write_json(file, table | dict(rows=[row for row in table["rows"] if row not in new] + new))
+
 def fill_table(file:str|Path, # JSON file to write and resume
                settings:list[dict], # one dict a row
                measure:Callable[[dict], dict], # from the settings of a row to what was found
@@ -65,7 +71,9 @@ def fill_table(file:str|Path, # JSON file to write and resume
                progress:bool=True # show a bar over the rows
               )->list[dict]: # the rows with these settings, in order
     "Measure every row that is not there yet, writing the file after each; other processes may fill it too."
-    file, (target, through) = as_path(file), find_target(file)
+    file, (target, through), processes = as_path(file), find_target(file), shared()
+    if through and processes.world_size > 1:
+        raise ValueError(f"{file} is a device or pipe, which {processes.world_size} processes cannot fill: name a file")
     if through: # a device or pipe: it gets the whole table at the end
         how = dict(command=command, device=device, progress=progress)
         with atomic_path(file) as p: return fill_table(p, settings, measure, **how)
@@ -81,12 +89,20 @@ def fill_table(file:str|Path, # JSON file to write and resume
             write_json(file, table | dict(commands=commands, machine=machine, rows=rows))
     remove_leftovers(target)
     machine = machine_facts(device or torch.device("cpu"))
-    if command not in _read_table(file)["commands"]: write()
-    for wanted in progress_bar(settings, progress, desc=file.stem, unit="row"):
+    if processes.is_first and command not in _read_table(file)["commands"]: write()
+    mine, missing = settings, []
+    if processes.world_size > 1:
+        missing = processes.agree([i for i, wanted in enumerate(settings) if found(wanted) is None])
+        mine = [settings[i] for i in missing[processes.rank::processes.world_size]]
+    for wanted in progress_bar(mine, progress and processes.is_first, desc=file.stem, unit="row"):
         if found(wanted) is not None: continue
         tic = time.perf_counter()
-        measured = measure(wanted)
+        with alone(): measured = measure(wanted) # one row is the work of one process
         write(wanted, dict(**wanted, **measured, seconds=round(time.perf_counter() - tic, 1)))
+    processes.meet()
+    if processes.is_first and missing:
+        with hold_file(file): _sort_rows(file, [found(settings[i]) for i in missing])
+    processes.meet()
     return [found(wanted) for wanted in settings]
 
 # %% ../nbs/api/7_app/01_study.ipynb #0a271978
@@ -390,7 +406,8 @@ def _run_train(setup, line, folder, **more): # `slowddim train` in a process of 
     told = ["--out", str(folder), "--device", str(setup.device), *["--quiet"]*(not setup.progress)]
     told += [word for name, value in more.items() for word in _words(name, value)]
     start = [sys.executable, "-c", "from slowddim.cli import main; raise SystemExit(main())", "train"]
-    done = subprocess.run([*start, *shlex.split(line), *told], stdout=subprocess.DEVNULL)
+    own = dict(os.environ, WORLD_SIZE="1") # one process, whatever this one is part of
+    done = subprocess.run([*start, *shlex.split(line), *told], stdout=subprocess.DEVNULL, env=own)
     if done.returncode: raise ChildProcessError(f"slowddim train {line} ended with exit code {done.returncode}")
     return read_json(folder/"log.json")
 

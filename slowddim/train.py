@@ -25,7 +25,6 @@ from functools import partial
 from pathlib import Path
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -36,6 +35,7 @@ from .ddpm import DDPM
 from .files import check_writable, load_tensors, machine_facts
 from .guidance import label_info
 from .noising import add_noise
+from .processes import Processes, shared_work
 from .run import LR_SCHEDULES, StopSignals, Training, borrowed, function_facts
 from .run import images_after, learning_rate, network_facts, optimizer_facts, own_arithmetic, seeded_draws
 from .run import step_index, tell
@@ -161,10 +161,10 @@ def _told(run, data, index): # labels (B,) of these images, some hidden; all 0 f
     return _hide_labels(torch.tensor(info.numbers, device="cpu")[data.labels[index]], share, info.null, g)
 
 def train_step(run:Training, # changed in place
-               wrapped:nn.Module, # the model as `processes` wrapped it
+               wrapped:nn.Module, # the model, or it in `DistributedDataParallel`
                data:ImageSet, # the images
                schedule:NoiseSchedule, # or an object with `.schedule`
-               processes:object, # those that share the batch
+               processes:Processes, # those that share the batch
                *, loss:Callable, # a loss as `train` takes it
                size:tuple|None, # pad images to this height and width
                lr:float, # learning rate of this step
@@ -175,12 +175,13 @@ def train_step(run:Training, # changed in place
     x_0 = data.batch(index, size)
     if run.settings["flips"]: x_0 = random_flips(x_0, seeded_generator(run.settings["seed"], 3, run.step))
     eps, u = noise_and_shares(run.settings["seed"], run.step, x_0.shape)
-    mine, device = slice(processes.index % len(index), None, processes.count), model_device(run.model)
+    (mine, weight), device = processes.share_of(len(index)), model_device(run.model)
     x_0, eps, u, labels = (v[mine].to(device, non_blocking=True) for v in (x_0, eps, u, _told(run, data, index)))
     if run.settings["label_dropout"] is not None: wrapped = partial(wrapped, class_labels=labels)
     for group, share in zip(run.opt.param_groups, run.identity["lr_shares"]): group["lr"] = lr*share
-    own = mix_seed(run.settings["seed"], 2, run.step, processes.index) # dropout, if any, follows from the step too
+    own = mix_seed(run.settings["seed"], 2, run.step, processes.rank) # dropout, if any, follows from the step too
     with seeded_draws(own, device), context: found = loss(wrapped, x_0, eps, u, schedule)
+    if weight != 1: found = weight*found
     found.backward()
     if run.settings["clip_grad"]: nn.utils.clip_grad_norm_(run.model.parameters(), run.settings["clip_grad"])
     run.opt.step()
@@ -270,36 +271,14 @@ def _open_checkpoint(path, resume): # -> a path that can be written or None, wha
     return path, facts if resume else {}
 
 # %% ../nbs/api/5_training/03_train.ipynb #e0bf2520
-class _Processes: # those that train together; most of the time there is one
-    def __init__(self, device):
-        asked = os.environ.get("WORLD_SIZE", "1") # by `torchrun`
-        if not asked.isdecimal(): raise ValueError(f"WORLD_SIZE must be a number of processes, got {asked!r}")
-        if int(asked) > 1 and not dist.is_initialized():
-            dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-        together, self.device = dist.is_available() and dist.is_initialized(), device
-        self.index, self.count = (dist.get_rank(), dist.get_world_size()) if together else (0, 1)
-        if device.type == "cuda" and self.count > 1: torch.cuda.set_device(device)
+def _averaged(model, processes): # its gradients; all begin with the weights of the first one
+    if processes.world_size == 1: return model
+    device = model_device(model)
+    if device.type == "cuda": torch.cuda.set_device(device)
+    return DistributedDataParallel(model, device_ids=[device] if device.type == "cuda" else None)
 
-    def wrap(self, model): # its gradients are averaged over the processes
-        if self.count == 1: return model
-        return DistributedDataParallel(model, device_ids=[self.device] if self.device.type == "cuda" else None)
-
-    def mean(self, value): # of a 0-d tensor, as a float
-        if self.count > 1: dist.all_reduce(value)
-        return value.item()/self.count
-
-    def largest(self, number): # of an int
-        if self.count == 1: return number
-        found = torch.tensor(number, dtype=torch.int64, device=self.device)
-        dist.all_reduce(found, dist.ReduceOp.MAX)
-        return found.item()
-
-    def wait(self): # for the others
-        self.largest(0)
-
-def _run_epochs(run, processes, data, test, size, schedule, loss, track, checkpoint, save_every, progress):
-    cfg, bs, first = run.settings, run.settings["bs"], processes.index == 0
-    wrapped = processes.wrap(run.model)
+def _run_epochs(run, wrapped, processes, data, test, size, schedule, loss, track, checkpoint, save_every, progress):
+    cfg, bs, first = run.settings, run.settings["bs"], processes.is_first
     per_epoch, total = -(-len(data)//bs), cfg["total_steps"]
     usual = partial(noise_loss, weighting=cfg["weighting"], lognormal=cfg["lognormal"]) if loss is None else loss
     log_every, saved = max(1, min(50, total//20)), time.perf_counter()
@@ -325,9 +304,9 @@ def _run_epochs(run, processes, data, test, size, schedule, loss, track, checkpo
                 if first: run.save(checkpoint)
                 saved = time.perf_counter()
             if asked:
-                processes.wait()
+                processes.meet()
                 stop.deliver(asked)
-    processes.wait()
+    processes.meet()
 
 # %% ../nbs/api/5_training/03_train.ipynb #1e77548d
 def _several(ema): # None, one decay or several, as a list
@@ -413,7 +392,7 @@ def _identity(model, test, schedule, loss, track, opt, lr): # the same in full, 
 
 def _log(run, processes): # what `train` returns
     facts, seen = run.settings, _images_seen(run)
-    machine = machine_facts(model_device(run.model)) | dict(processes=processes.count)
+    machine = machine_facts(model_device(run.model)) | dict(processes=processes.world_size)
     matmul = torch.get_float32_matmul_precision()
     if matmul != "highest": machine["float32_matmul"] = matmul # the process was told to be less exact
     return dict(data=facts["data"], **run.log, steps=run.step, images_seen=seen, seconds=round(run.seconds, 1),
@@ -466,16 +445,18 @@ def train(model:nn.Module, # its weights change in place, its modes and frozen l
     _check_use(recipe, info, test)
     if info is None: how["label_dropout"] = None
     if total_steps is None: how["total_steps"] = n_epochs*-(-len(train_set)//bs)
-    processes = _Processes(device)
-    if seed is None: seed = before.get("settings", {}).get("seed", processes.largest(secrets.randbelow(2**31)))
-    with borrowed(model), own_arithmetic(device):
-        opt = opt_func(weights, lr=lr)
+    with shared_work() as processes, borrowed(model), own_arithmetic(device):
+        if seed is None: seed = before.get("settings", {}).get("seed", processes.agree(secrets.randbelow(2**31)))
+        wrapped, opt = _averaged(model, processes), opt_func(weights, lr=lr)
         settings = how | dict(seed=seed) | _facts(model, train_set, test, schedule, recipe.loss, opt)
         run = Training(model, [_start_average(model) for _ in how["ema"]], opt, settings,
                        identity=_identity(model, test, schedule, recipe.loss, track, opt, lr))
         if before: run.load(file)
+        if len({v.item() for v in processes.gather(torch.tensor(run.step))}) > 1:
+            raise ValueError(f"the processes do not see the same {file}: put it where all of them can read it")
         try:
-            _run_epochs(run, processes, train_set, test, size, schedule, recipe.loss, track, file, save_every, progress)
+            _run_epochs(run, wrapped, processes, train_set, test, size, schedule, recipe.loss, track, file, save_every,
+                        progress)
             model.load_state_dict(_best(run, test, size, schedule, recipe.loss).state_dict())
         except KeyboardInterrupt as stop:
             if run.kept is not None: tell(stop, f"{file} holds step {run.kept} of {settings['total_steps']}")
