@@ -33,6 +33,10 @@ _UNREAD = ( # what `argparse` says, and how a user would
 
 class CommandParser(argparse.ArgumentParser):
     "Answers bad input with one line and exit code 2, in the words of the command line."
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self._negative_number_matcher = re.compile(r"-(\d+\.?\d*(e[-+]?\d+)?|\.\d+(e[-+]?\d+)?|inf|nan)$", re.I)
+
     def error(self, message):
         for theirs, ours in _UNREAD: message = re.sub(f"^{theirs}$", ours, message)
         self.exit(2, f"{self.prog}: {message}\n")
