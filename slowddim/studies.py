@@ -96,12 +96,15 @@ def run_table(args:argparse.Namespace # parsed by the `slowddim` command
     if args.commands is not None:
         if args.line: raise ValueError(f"--commands goes alone, got {shlex.join(args.line)!r} too")
         return "\n".join(_commands(args.commands))
+    from slowddim.core import seeded_generator
     from slowddim.files import check_writable
     from slowddim.run import tell
     if not args.line: raise ValueError(f"which study? One of {', '.join(_studies())}")
     study = _studies().pick(args.line[0])
     own = _parser(study, vars(args).get("device"), vars(args).get("quiet", False)).parse_args(args.line[1:])
     options = {name: getattr(own, name) for name in study.options() if name in own}
+    seeds = options.get("seed", 0)
+    for seed in seeds if isinstance(seeds, list) else [seeds]: seeded_generator(seed) # refuses what no row could use
     model, arithmetic = (own.model, own.precision) if study.model else ("fashion_mnist", "fp32")
     file = check_writable("--out", study.path(model) if own.out is None else own.out)
     setup = study.open(model, device=own.device, arithmetic=arithmetic, progress=not own.quiet)
