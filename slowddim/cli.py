@@ -1,7 +1,7 @@
 """`slowddim sample`, `train`, `fid` and the rest: the library for people who would rather not open Python.
 
 Three commands cover the first afternoon: one makes images, one trains models, one scores images. Four more, from `03_commands` and `04_studies`, go back and forth between images and
-noise, and fill tables. Every option has a default that works, every wrong value is answered with one clear line and exit code 2, long work shows a bar, and a run that
+noise, and fill tables; `push` shares a model on the hub. Every option has a default that works, every wrong value is answered with one clear line and exit code 2, long work shows a bar, and a run that
 was cut off goes on where it stopped when the same command is given again. A command is a Python function, and its options are described once, beside its parameters.
 
 Docs: https://slowddim.github.io/slowddim/api/7_app/cli.html.md"""
@@ -607,7 +607,9 @@ def _explain(error, argv): # in one line
         return f"the memory does not suffice, try a smaller {option} ({said[:120] or 'MemoryError'})"
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
         said = f"{os.fsdecode(error.filename)}: {error.strerror}"
-    if isinstance(error, _FORESEEN) and said: return _as_typed(said, _typed_names(argv))
+    if isinstance(error, _FORESEEN) and said:
+        try: return _as_typed(said, _typed_names(argv))
+        except Exception: return said # a parser that cannot be built is not what the user asks about
     return f"{type(error).__name__}: {said} (SLOWDDIM_TRACEBACK=1 shows where)"
 
 def _complain(text):
