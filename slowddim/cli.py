@@ -554,6 +554,7 @@ def _as_typed(said, names): # a message of the library, for whoever typed a comm
         shown = f"{option} ({name})" if " " in name else option
         said = said.replace(f"{name} ({option})", option)
         said = re.sub(rf"(?:^|(?<=: )|(?<=; )){word}(?=(?: \([^)]*\))? (?:must|takes|needs)\b| ')", shown, said)
+        said = re.sub(rf"\b{word}=\[([^]]*)\]", lambda match: f"{word}={match[1].replace(',', '')}", said) # as words
         said = re.sub(rf"(?<![\w./'\"-]){word}=(?=[^\s=,)])", f"{option} ", said)
     return re.sub(r" \((?:str|int|float|bool|list|tuple|NoneType)\)$", "", said)
 

@@ -498,7 +498,7 @@ def default_device(device:str|torch.device|None=None # a device, its name, or No
         except (RuntimeError, AssertionError, NotImplementedError, TypeError) as e:
             why = str(e).splitlines()[0]
             if "device string" in why or "Expected one of" in why: why = "it must be cpu, cuda, mps, or like cuda:1"
-            raise ValueError(f"device {device!r} cannot be used here: {why}") from e
+            raise ValueError(f"device {str(device)!r} cannot be used here: {why}") from e
     if torch.cuda.is_available(): return _own_gpu()
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 

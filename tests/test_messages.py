@@ -85,6 +85,7 @@ NAMES = {command: _typed_names(command.split()) for command in ("sample", "train
     ("train", "model must be one of 'mnist', got 'x'", "--init must be one of 'mnist', got 'x'"),
     ("train", "got prediction='v'", "got --prediction 'v'"),
     ("train", "label_dropout=0.2 is for labels", "--label-dropout 0.2 is for labels"),
+    ("train", "ema=[0.9, 0.99] needs test images", "--ema 0.9 0.99 needs test images"),
     ("train", "mean of log sigma must be small", "--lognormal (mean of log sigma) must be small"),
     ("sample", "S (number of timesteps) must be in [1, 9]", "--steps (number of timesteps) must be in [1, 9]"),
     ("sample", "labels='boot', but the model knows none", "--label 'boot', but the model knows none"),
@@ -107,6 +108,7 @@ def test_a_message_is_said_as_typed(command, said, typed): assert _as_typed(said
     ("train --lognormal -5e-1", "--lognormal needs 2 values"), ("sample --seed", "--seed needs a value"),
     ("train --ema", "--ema needs a value, or several"), ("reconstruct none.npz", "none.npz: No such file"),
     ("table eta --etas", "--etas needs a value, or several"), ("push", "arguments are required: FOLDER, OWNER/NAME"),
+    ("interpolate grey.npz --n 9 --model tiny", "--n (number of interpolations) must be in [1, 2], got 9"),
     ("push nowhere me/x", "there is no folder 'nowhere'"), ("push tiny tiny", "OWNER/NAME must be like 'owner/model'"),
 ])
 def test_other_lines(line, said, place, monkeypatch, capsys):
