@@ -1,7 +1,7 @@
 """`slowddim sample`, `train`, `fid` and the rest: the library for people who would rather not open Python.
 
 Three commands cover the first afternoon: one makes images, one trains models, one scores images. Four more, from `03_commands` and `04_studies`, go back and forth between images and
-noise, and fill tables. Every option has a default that works, every wrong value is answered with one clear line and exit code 2, long work shows a bar, and a run that
+noise, and fill tables; `push` shares a model on the hub. Every option has a default that works, every wrong value is answered with one clear line and exit code 2, long work shows a bar, and a run that
 was cut off goes on where it stopped when the same command is given again. A command is a Python function, and its options are described once, beside its parameters.
 
 Docs: https://slowddim.github.io/slowddim/api/7_app/cli.html.md"""
@@ -28,7 +28,7 @@ from typing import Annotated, Literal, Union, get_args, get_origin
 
 import slowddim
 from .commands import open_model, run_animate, run_interpolate, run_reconstruct
-from .studies import add_table
+from .studies import CommandParser, add_table, study_parser
 
 # %% ../nbs/api/7_app/05_cli.ipynb #94b90e3d
 @functools.cache
@@ -101,10 +101,6 @@ def _reads(annotation): # what `add_argument` is told about a type
 class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
     "Looks up what an option means when its help is shown."
     def _expand_help(self, action): return _describe(super()._expand_help(action), action.dest)
-
-class _Parser(argparse.ArgumentParser):
-    "Answers bad input with one line and exit code 2."
-    def error(self, message): self.exit(2, f"{self.prog}: {message}\n")
 
 def _add_options(parser, function, only=None): # `only`: names of parameters, without their headings
     import inspect
@@ -497,14 +493,25 @@ def run_fid(images:str, # an .npz with arr_0 uint8 (N, 28, 28, 1), or a folder o
         write_json(out, dict(pictures=str(images), seconds=round(took, 2), scores=[s.facts() for s in scores]))
     return "\n".join([*map(repr, scores), f"{len(x):,} images in {took:.1f} s"])
 
+# %% ../nbs/api/7_app/05_cli.ipynb #016a6277
+def run_push(folder:Annotated[str, dict(metavar="FOLDER")], # of a model, as `slowddim train` writes it
+             repository:Annotated[str, dict(metavar="OWNER/NAME")], # as `name` in `slowddim.pretrained.push_pretrained`
+             /, private:bool=False, # as in `slowddim.pretrained.push_pretrained`
+             quiet:bool=False # as in `slowddim.commands.run_reconstruct`
+            )->str: # what to tell the user
+    "Put a model on the hub."
+    from slowddim.pretrained import push_pretrained
+    address = push_pretrained(folder, repository, private=private)
+    return f"{folder} -> {address}; next: slowddim sample --model {repository}"
+
 # %% ../nbs/api/7_app/05_cli.ipynb #2d9bdb69
-_COMMANDS = (run_sample, run_train, run_fid, run_reconstruct, run_interpolate, run_animate)
+_COMMANDS = (run_sample, run_train, run_fid, run_reconstruct, run_interpolate, run_animate, run_push)
 
 def _make_parser(command:str|None=None, # give options to this command only, which is quicker; None: to all
                 **preset # parameters of `run_train` that get another default
                )->argparse.ArgumentParser:
     "Build the parser of the `slowddim` command."
-    parser = _Parser(prog="slowddim", description="DDPM and DDIM for small images.")
+    parser = CommandParser(prog="slowddim", description="DDPM and DDIM for small images.")
     parser.add_argument("--version", action="version", version=f"slowddim {slowddim.__version__}")
     sub = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for function in _COMMANDS:
@@ -533,6 +540,36 @@ def parse_args(argv:list[str] # e.g. `["train", "--preset", "mnist"]`
     args.argv, args.given = argv[1:], _given(parser, argv)
     return args
 
+# %% ../nbs/api/7_app/05_cli.ipynb #538d4240
+_BEHIND = { # parameters and words in messages -> the option that sets them, or what a user would call them
+    "timesteps": "--steps", "S": "--steps", "model": "--init", "mean of log sigma": "--lognormal",
+    "deviation of log sigma": "--lognormal", "sample_size": "the size of the images",
+}
+
+def _typed_names(argv): # of a command line: what messages call a parameter -> how it is typed
+    command = argv[0] if argv else ""
+    commands = next(a for a in _make_parser(command)._actions if isinstance(a, argparse._SubParsersAction)).choices
+    parser = study_parser(argv[1:]) if command == "table" else commands.get(command)
+    typed, behind, several = {}, {}, {}
+    for action in [] if parser is None else parser._actions:
+        word = action.option_strings[0] if action.option_strings else action.metavar
+        if word is None or action.dest == "help": continue
+        typed[action.dest] = word
+        behind |= dict.fromkeys(re.findall(r"\bas `(\w+)` in", action.help or ""), word)
+        several |= dict.fromkeys((f"{action.dest}s", *re.findall("^(.+?)e?s$", action.dest), action.dest[:-1]), word)
+    known = {word: option for word, option in _BEHIND.items() if option in typed.values() or option[:2] != "--"}
+    return several | known | behind | typed
+
+def _as_typed(said, names): # a message of the library, for whoever typed a command line
+    for name in sorted(names, key=len, reverse=True):
+        option, word = names[name], re.escape(name)
+        shown = f"{option} ({name})" if " " in name else option
+        said = said.replace(f"{name} ({option})", option)
+        said = re.sub(rf"(?:^|(?<=: )|(?<=; )){word}(?=(?: \([^)]*\))? (?:must|takes|needs)\b| ')", shown, said)
+        said = re.sub(rf"\b{word}=\[([^]]*)\]", lambda match: f"{word}={match[1].replace(',', '')}", said) # as words
+        said = re.sub(rf"(?<![\w./'\"-]){word}=(?=[^\s=,)])", f"{option} ", said)
+    return re.sub(r" \((?:str|int|float|bool|list|tuple|NoneType)\)$", "", said)
+
 # %% ../nbs/api/7_app/05_cli.ipynb #afa8920d
 class _Terminated(KeyboardInterrupt):
     "SIGTERM, as an exception."
@@ -547,6 +584,15 @@ def _as_exception(): # SIGTERM, where nobody else takes care of it
     try: yield
     finally:
         if nobody: signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+@contextmanager
+def _hub_bars(show): # while something is fetched from the hub
+    name = "HF_HUB_DISABLE_PROGRESS_BARS"
+    ours = not show and name not in os.environ
+    if ours: os.environ[name] = "1"
+    try: yield
+    finally:
+        if ours: del os.environ[name]
 
 def _silence(): # stdout: nobody reads it any more, or its disk is full
     try: os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -566,12 +612,17 @@ def _out_of_memory(error): # in words of Python, of a GPU or of the CPU
 
 _FORESEEN = (ValueError, TypeError, ImportError, FloatingPointError, OSError)
 
-def _explain(error, command): # in one line
+def _explain(error, argv): # in one line
+    command = argv[0] if argv else ""
     said = " ".join(str(error).split())
     if _out_of_memory(error):
         option = dict(train="--bs", sample="--batch-size", fid="--batch-size").get(command, "--n")
         return f"the memory does not suffice, try a smaller {option} ({said[:120] or 'MemoryError'})"
-    if isinstance(error, _FORESEEN) and said: return said
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        said = f"{os.fsdecode(error.filename)}: {error.strerror}"
+    if isinstance(error, _FORESEEN) and said:
+        try: return _as_typed(said, _typed_names(argv))
+        except Exception: return said # a parser that cannot be built is not what the user asks about
     return f"{type(error).__name__}: {said} (SLOWDDIM_TRACEBACK=1 shows where)"
 
 def _complain(text):
@@ -586,7 +637,7 @@ def main(argv:list[str]|None=None # None: the process's own arguments
     argv = sys.argv[1:] if argv is None else list(argv)
     command = argv[0] if argv else ""
     try:
-        with _as_exception(), _one_voice():
+        with _as_exception(), _hub_bars("--quiet" not in argv), _one_voice():
             args = parse_args(argv)
             _print(args.run(args))
     except SystemExit: # argparse has printed
@@ -599,7 +650,7 @@ def main(argv:list[str]|None=None # None: the process's own arguments
         return 143 if isinstance(stop, _Terminated) else 130
     except Exception as e:
         if os.environ.get("SLOWDDIM_TRACEBACK", "0") not in ("", "0"): sys.excepthook(*sys.exc_info())
-        _complain(f"slowddim {command}: {_explain(e, command)}")
+        _complain(f"slowddim {command}: {_explain(e, argv)}")
         return 2
     return 0
 

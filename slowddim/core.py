@@ -117,9 +117,10 @@ def check_number(name:str, # argument name, for the message
     if not isinstance(number, Real) or isinstance(number, bool):
         raise TypeError(f"{name} must be a number, got {value!r}")
     number = _float(number)
+    span = "" if lo is None and hi is None else " in [{}, {}]"
     lo, hi = (-math.inf if lo is None else lo), (math.inf if hi is None else hi)
     if not math.isfinite(number) or not lo <= number <= hi:
-        raise ValueError(f"{name} must be a finite number in [{lo}, {hi}], got {number}")
+        raise ValueError(f"{name} must be a finite number{span.format(lo, hi)}, got {number}")
     return number
 
 # %% ../nbs/api/1_core/01_core.ipynb #e7383881
@@ -510,7 +511,9 @@ def default_device(device:str|torch.device|None=None # a device, its name, or No
             if device == torch.device("cuda") and torch.cuda.is_available(): device = _own_gpu()
             return torch.empty(0, device=device).device
         except (RuntimeError, AssertionError, NotImplementedError, TypeError) as e:
-            raise ValueError(f"device {device!r} cannot be used here: {str(e).splitlines()[0]}") from e
+            why = str(e).splitlines()[0]
+            if "device string" in why or "Expected one of" in why: why = "it must be cpu, cuda, mps, or like cuda:1"
+            raise ValueError(f"device {str(device)!r} cannot be used here: {why}") from e
     if torch.cuda.is_available(): return _own_gpu()
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 

@@ -57,8 +57,8 @@ def pick_solver(solver:str|Solver|None=None, # one of `SOLVERS`; None: `DEFAULT_
     solver = SOLVERS.pick(solver)
     if solver.eta is None: return solver, eta
     if solver.eta == 0 and stochastic:
-        raise ValueError(f"solver {solver.name!r} is deterministic: eta must be 0 and variance 'posterior', got "
-                         f"{eta!r} and {variance!r}")
+        asked = f"eta must be 0, got {eta!r}" if eta != 0 else f"variance must be 'posterior', got {variance!r}"
+        raise ValueError(f"solver {solver.name!r} is deterministic: {asked}")
     if eta not in (0, solver.eta): raise ValueError(f"solver {solver.name!r} is eta={solver.eta:g}, got eta={eta}")
     return solver, solver.eta
 

@@ -12,12 +12,34 @@ __all__ = []
 
 # %% ../nbs/api/7_app/04_studies.ipynb #0c62a253
 import argparse
+import re
 import shlex
 
 # %% ../nbs/api/7_app/04_studies.ipynb #33307af0
 def _studies(): # the registry with all studies in it
     from slowddim.tables import STUDIES
     return STUDIES
+
+# %% ../nbs/api/7_app/04_studies.ipynb #8d79e04f
+_UNREAD = ( # what `argparse` says, and how a user would
+    (r"argument (\S+): invalid int value: (.*)", r"\1 must be an integer, got \2"),
+    (r"argument (\S+): invalid float value: (.*)", r"\1 must be a number, got \2"),
+    (r"argument (\S+): invalid choice: (.*?)(?:, maybe you meant .*)? \(choose from (.*)\)",
+     r"\1 must be one of \3, got \2"),
+    (r"argument (\S+): expected one argument", r"\1 needs a value"),
+    (r"argument (\S+): expected at least one argument", r"\1 needs a value, or several"),
+    (r"argument (\S+): expected (\d+) arguments", r"\1 needs \2 values"),
+)
+
+class CommandParser(argparse.ArgumentParser):
+    "Answers bad input with one line and exit code 2, in the words of the command line."
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self._negative_number_matcher = re.compile(r"-(\d+\.?\d*(e[-+]?\d+)?|\.\d+(e[-+]?\d+)?|inf|nan)$", re.I)
+
+    def error(self, message):
+        for theirs, ours in _UNREAD: message = re.sub(f"^{theirs}$", ours, message)
+        self.exit(2, f"{self.prog}: {message}\n")
 
 # %% ../nbs/api/7_app/04_studies.ipynb #1082a314
 def _value(text): # "10" -> 10, "0.5" -> 0.5, "hat" -> "hat"
@@ -35,8 +57,8 @@ def _add_option(parser, name, default, told): # one of `Study.options`
     else: parser.add_argument(flag, type=_value, nargs="+" if several else None, metavar="X", **how)
 
 def _parser(study, device=None, quiet=False): # of what follows the name of a study
-    p = argparse.ArgumentParser(prog=f"slowddim table {study.name}", description=study.help,
-                                formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    p = CommandParser(prog=f"slowddim table {study.name}", description=study.help,
+                      formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     for name, (default, told) in study.options().items(): _add_option(p, name, default, told)
     if study.model:
         arithmetic = ("of the network; auto: what is fastest here; compiled: bf16, compiled first (takes a while, "
@@ -63,18 +85,26 @@ def _rows_in(file, settings): # how many rows with these settings a file has
     def usual(row): return dict(dict(arithmetic="fp32"), **row)
     return sum(any(usual(wanted).items() <= usual(row).items() for row in rows) for wanted in settings)
 
+def study_parser(line:list # words behind `slowddim table`
+                )->argparse.ArgumentParser|None: # of the study's options; None: they name none
+    "Say who reads the rest of a line."
+    return _parser(_studies()[line[0]]) if line and line[0] in _studies() else None
+
 def run_table(args:argparse.Namespace # parsed by the `slowddim` command
              )->str: # what to tell the user
     "Fill the table of a study and write it as JSON."
     if args.commands is not None:
         if args.line: raise ValueError(f"--commands goes alone, got {shlex.join(args.line)!r} too")
         return "\n".join(_commands(args.commands))
+    from slowddim.core import seeded_generator
     from slowddim.files import check_writable
     from slowddim.run import tell
     if not args.line: raise ValueError(f"which study? One of {', '.join(_studies())}")
     study = _studies().pick(args.line[0])
     own = _parser(study, vars(args).get("device"), vars(args).get("quiet", False)).parse_args(args.line[1:])
     options = {name: getattr(own, name) for name in study.options() if name in own}
+    seeds = options.get("seed", 0)
+    for seed in seeds if isinstance(seeds, list) else [seeds]: seeded_generator(seed) # refuses what no row could use
     model, arithmetic = (own.model, own.precision) if study.model else ("fashion_mnist", "fp32")
     file = check_writable("--out", study.path(model) if own.out is None else own.out)
     setup = study.open(model, device=own.device, arithmetic=arithmetic, progress=not own.quiet)

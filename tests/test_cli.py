@@ -122,12 +122,12 @@ def pictures(tmp_path_factory): # files that the Fashion-MNIST model cannot use
     (["sample", "--solver", "rk45", "--out", "x.gif"], "'ddim'"),
     (["sample", "--scale", "0"], "scale must be at least 1"),
     (["sample", "--device", "gpu"], "'gpu'"),
-    (["train", "--data", "digits", "--patch-size", "0"], "patch_size must be at least 1"),
+    (["train", "--data", "digits", "--patch-size", "0"], "--patch-size must be at least 1"),
     (["sample", "--n", "0"], "n must be at least 1"),
     (["sample", "--spacing", "log"], "'quadratic'"),
-    (["sample", "--n", "many"], "invalid int value"),
+    (["sample", "--n", "many"], "--n must be an integer, got 'many'"),
     (["train", "--data", "letters"], "'digits'"),
-    (["train", "--data", "digits", "--init", "nobody"], "model must be one of"),
+    (["train", "--data", "digits", "--init", "nobody"], "--init must be one of"),
     (["train", "--data", "digits", "--init", "fashion_mnist", "--widths", "32"], "'fashion_mnist' has another shape"),
     (["train", "--data", "digits", "--init", "fashion_mnist", "--lognormal", "0", "0"], "deviation of log sigma"),
     (["train", "--data", "digits", "--classes", "ten"], "'9'"),
@@ -137,7 +137,7 @@ def pictures(tmp_path_factory): # files that the Fashion-MNIST model cannot use
     (["train", "--lr-schedule", "stairs"], "'constant', got 'stairs'"),
     (["train", "--data", "digits", "--weighting", "half"], "'min_snr', got 'half'"),
     (["train", "--prediction", "half"], "'score', got 'half'"),
-    (["dream"], "invalid choice"),
+    (["dream"], "COMMAND must be one of 'sample'"),
     (["reconstruct", "--steps", "0"], "in [1, 1000], got 0"),
     (["reconstruct", "--guess", "best"], "'target'"),
     (["reconstruct", "--refine", "0"], "refine must be at least 1"),
@@ -167,7 +167,7 @@ def pictures(tmp_path_factory): # files that the Fashion-MNIST model cannot use
     (["table", "time", "--n", "many"], "n must be an integer, got 'many'"),
     (["table", "eta", "--etas", "high"], "or 'hat', got 'high'"),
     (["table", "networks", "--only", "wide"], "'labels, Muon'"),
-    (["sample", "--precision", "half"], "invalid choice"),
+    (["sample", "--precision", "half"], "--precision must be one of 'auto', 'fp32', 'bf16', got 'half'"),
     (["table", "consistency", "--steps", "0", "10"], "in [1, 1000], got 0"),
 ])
 def test_bad_input_exits_with_2_and_one_line(args, message, tmp_path, pictures, monkeypatch, capsys):
@@ -181,12 +181,12 @@ def test_bad_input_exits_with_2_and_one_line(args, message, tmp_path, pictures, 
 
 def test_bad_input_in_a_process_of_its_own(tmp_path):
     done = slowddim("interpolate", "--frames", 1, cwd=tmp_path)
-    assert done.returncode == 2 and done.stderr == "slowddim interpolate: frames must be at least 2, got 1\n"
+    assert done.returncode == 2 and done.stderr == "slowddim interpolate: --frames must be at least 2, got 1\n"
 
 
 @pytest.mark.parametrize("line, said", [
-    ("sample --n many", "slowddim sample: argument --n: invalid int value: 'many'"),
-    ("reconstruct --guess", "slowddim reconstruct: argument --guess: expected one argument"),
+    ("sample --n many", "slowddim sample: --n must be an integer, got 'many'"),
+    ("reconstruct --guess", "slowddim reconstruct: --guess needs a value"),
     ("", "slowddim: the following arguments are required: COMMAND"),
 ])
 def test_what_cannot_be_read_gives_one_line_too(line, said, capsys):
