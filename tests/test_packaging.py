@@ -122,7 +122,8 @@ def test_workflows_use_what_was_looked_at(root): # a tag can be moved to another
     for path in (root/".github").glob("workflows/*.y*ml"):
         used = re.findall(r"uses: (.*)", path.read_text("utf-8"))
         assert used, path.name
-        for action in used: assert re.fullmatch(r"[\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", action), f"{path.name}: {action}"
+        for action in used:
+            assert re.fullmatch(r"[\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", action), f"{path.name}: {action}"
 
 
 def test_the_site_that_is_published_is_the_one_that_is_tested(root):
@@ -130,8 +131,8 @@ def test_the_site_that_is_published_is_the_one_that_is_tested(root):
     quarto = next(s for s in steps(flow) if s.get("uses", "").startswith("quarto-dev/quarto-actions/setup@"))
     assert re.fullmatch(r"\d+\.\d+\.\d+", quarto["with"]["version"])
     runs = [s.get("run", "") for s in flow["jobs"]["build"]["steps"]]
-    order = [next(i for i, run in enumerate(runs) if what in run)
-             for what in ("make docs", "check_links.py _docs", "SITE=_docs .venv/bin/python -m pytest tests/test_site.py")]
+    wanted = "make docs", "check_links.py _docs", "SITE=_docs .venv/bin/python -m pytest tests/test_site.py"
+    order = [next(i for i, run in enumerate(runs) if what in run) for what in wanted]
     assert order == sorted(order)
     assert flow["concurrency"]["cancel-in-progress"] is False
     publish = flow["jobs"]["publish"]

@@ -258,6 +258,21 @@ class describe_images(Processor):
         self.read(cell.source)
 
 
+class short_names(Processor):
+    "Name types in signatures as a reader writes them: `Tensor`, not `torch.Tensor`; `Step`, not `slowddim.steps.Step`."
+    def cell(self, cell):
+        "Change the entries of one cell: the first block of each, but for what is said behind `#`."
+        if cell.cell_type != "code" or "show_doc(" not in cell.source: return
+        for out in cell.get("outputs", []):
+            md = "".join(out.get("data", {}).get("text/markdown", ""))
+            if md: out["data"]["text/markdown"] = re.sub(r"(?ms)^```python\n.*?^```", self.short, md, count=1)
+
+    def short(self, block)->str:
+        "Drop the modules before names of types, and the empty line of an empty signature."
+        lines = [line.partition("#") for line in block[0].replace("(\n)", "()").splitlines()]
+        return "\n".join(re.sub(r"\b(?:\w+\.)+([A-Z]\w*)", r"\1", code) + mark + said for code, mark, said in lines)
+
+
 class set_apart(Processor):
     "Put blank lines around Markdown outputs, which Quarto joins without, and keep both dashes of an option."
     def cell(self, cell):
