@@ -19,7 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .core import append_dims, check_images, check_int, check_number, check_same_shape, model_output
+from .core import append_dims, check_images, check_int, check_number, check_same_shape
+from .core import evaluating, model_output
 from .ddim import ddim_coefficients
 from .noising import PREDICTIONS, add_noise
 from .ode import correction
@@ -100,14 +101,14 @@ class _Active: # images on their way, each at its own time
     def __init__(self, model, x_T, schedule):
         self.model, self.schedule, n = model, as_schedule(schedule), len(check_images(x_T))
         self.x, self.t, self.calls = x_T.clone(), torch.full((n,), self.schedule.n_steps - 1), torch.zeros(n).long()
-        self.times = [[] for _ in range(n)]
+        self.times, self.evaluation = [[] for _ in range(n)], evaluating(model)
 
     @property
     def ids(self): return torch.where(self.t >= 0)[0] # who is not done
 
     def evaluate(self, ids, x, t): # predicted noise of some images, counted
         self.calls[ids] += 1
-        return model_output(self.model(x, t.to(x.device)), x)
+        with self.evaluation: return model_output(self.model(x, t.to(x.device)), x)
 
     def step(self, t, t_prev, like, make=ddim_coefficients): # each image's own coefficients, as one step of columns
         steps = [make(int(a), int(b), self.schedule) for a, b in zip(t, t_prev)]

@@ -23,10 +23,21 @@ from torch import Tensor, nn
 from .core import DATA_RANGE, check_choice, check_finite, check_int, check_number, crop_images, progress_bar
 from .core import seeded_generator
 from .data import ImageSet, random_flips
-from .files import CARD_FILE, machine_facts, read_model_folder, save_model_folder, weights_dir
+from .fast import weights_digest
+from .files import CARD_FILE, as_path, machine_facts, read_model_folder, save_model_folder, weights_dir
 from .run import Training, images_after, one_cycle, step_index
 
 # %% ../nbs/api/6_evaluation/01_classifier.ipynb #e7e3cb55
+class _Named(nn.Module):
+    "A network that says whose weights it has."
+    _said = ("", "") # digest of the weights as they were read, and what their card calls them
+
+    @property
+    def digest(self)->str:
+        "The digest of its folder while the weights are those of the folder, else their own."
+        now, (read, name) = weights_digest(self), self._said
+        return name if now == read else now
+
 class _Block(nn.Module):
     "Two convolutions and a shortcut; halves the picture if `stride` is 2."
     def __init__(self,
@@ -49,7 +60,7 @@ class _Block(nn.Module):
         return F.relu(h + self.shortcut(self.pool(x)))
 
 # %% ../nbs/api/6_evaluation/01_classifier.ipynb #0910ef23
-class Classifier(nn.Module):
+class Classifier(_Named):
     "A residual network of four blocks for 28x28 grey pictures."
     def __init__(self,
                  widths:tuple=(32, 64, 128, 128), # channels of the blocks; the last is the number of features
@@ -77,7 +88,7 @@ class Classifier(nn.Module):
         return self.head(self.features(x))
 
 # %% ../nbs/api/6_evaluation/01_classifier.ipynb #5c1e7a02
-class PlainClassifier(nn.Module):
+class PlainClassifier(_Named):
     "Stages of convolutions and max pooling, then a hidden layer; for 28x28 grey images."
     def __init__(self,
                  widths:tuple=(24, 48, 96), # channels of each stage, multiples of 8
@@ -235,11 +246,11 @@ _CLASSIFIERS = {"residual": Classifier, "plain": PlainClassifier} # by `kind` in
 def load_classifier(folder:str|Path|None=None # written by `save_classifier`; None: the shipped Fashion-MNIST classifier
                    )->nn.Module: # float32, in evaluation mode; has `.card` and `.digest`
     "Open a classifier; a `ValueError` if its file is not the one its card describes."
-    folder = weights_dir()/"fashion_mnist_classifier" if folder is None else Path(folder)
+    folder = weights_dir()/"fashion_mnist_classifier" if folder is None else as_path(folder)
     state, config, card = read_model_folder(folder, CLASSIFIER_FILE, "classifier's folder")
     if not card: raise FileNotFoundError(f"{folder} is not a classifier's folder: it has no {CARD_FILE}")
     kind = check_choice("kind of classifier", config.pop("kind", "residual"), _CLASSIFIERS)
     model = _CLASSIFIERS[kind](**config)
     model.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()})
-    model.card, model.digest = card, card["digest"]
+    model.card, model._said = card, (weights_digest(model), card["digest"])
     return model.eval().requires_grad_(False)

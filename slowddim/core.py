@@ -19,14 +19,14 @@ __all__ = ['DATA_RANGE', 'PRECISIONS', 'check_choice', 'Registry', 'check_int', 
 import functools
 import math
 import operator
-from collections import deque
 import os
+from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from numbers import Integral, Real
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 # %% ../nbs/api/1_core/01_core.ipynb #5903654c
@@ -455,6 +455,21 @@ def model_output(out:object, # tensor or object with `.sample`
     if out.dtype not in _REAL: raise TypeError(f"a model must return floating-point numbers, got {out.dtype}")
     check_same_shape(like, out, "the model's input and output")
     return out
+
+# %% ../nbs/api/1_core/01_core.ipynb #c1c059db
+class evaluating:
+    "A context that puts a network into evaluation mode; it may be entered again."
+    def __init__(self,
+                 model:object # a network, or any other callable
+                ):
+        self.parts = list(model.modules()) if isinstance(model, nn.Module) else []
+
+    def __enter__(self):
+        self.learning = [part for part in self.parts if part.training]
+        for part in self.learning: part.training = False
+
+    def __exit__(self, *error):
+        for part in self.learning: part.training = True
 
 # %% ../nbs/api/1_core/01_core.ipynb #0ee5a4e1
 def model_shape(model:Callable, # any model

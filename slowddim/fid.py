@@ -28,7 +28,7 @@ from .core import check_count, check_finite, check_int, check_number, progress_b
 from .data import ImageSet, as_images, load_data
 from .distances import FeatureStats, frechet_distance, kernel_distance, moments
 from .distances import precision_recall as share_of_each
-from .files import load_tensors, save_tensors, weights_dir
+from .files import as_path, load_tensors, save_tensors, weights_dir
 
 # %% ../nbs/api/6_evaluation/03_fid.ipynb #fd9463e5
 class Score(float):
@@ -145,7 +145,7 @@ class ImageEval:
                      )->"ImageEval":
         "Open a Fashion-MNIST classifier and the reference made with it; nothing is downloaded for the shipped one."
         model = load_classifier(fp)
-        folder = weights_dir()/"fashion_mnist_classifier" if fp is None else Path(fp)
+        folder = weights_dir()/"fashion_mnist_classifier" if fp is None else as_path(fp)
         return cls(model, _open_reference(model, folder/REFERENCE_FILE), bs)
 
     def __repr__(self):

@@ -21,7 +21,7 @@ from fastcore.meta import delegates
 from torch import Tensor
 
 from .core import as_double, check_clip, check_finite, check_generator, check_images, check_int
-from .core import check_count, check_number, check_real, model_output, randn
+from .core import check_count, check_number, check_real, evaluating, model_output, randn
 from .ddim import ddim_coefficients
 from .noising import rates
 from .schedule import NoiseSchedule, as_schedule, as_timesteps
@@ -161,7 +161,7 @@ def _divergence(model:Callable, # `model(x, t)`, t int64 (B,): predicted noise, 
     if exact and n_dims > 1024: raise ValueError(f"exact needs at most 1024 numbers an image, got {n_dims}")
     with torch.enable_grad():
         x = x.detach().requires_grad_()
-        out = model_output(model(x, torch.full((len(x),), t, device=x.device)), x)
+        with evaluating(model): out = model_output(model(x, torch.full((len(x),), t, device=x.device)), x)
         probes = torch.eye(n_dims, dtype=x.dtype, device=x.device) if exact else range(n_probes)
         total = torch.zeros(len(x), dtype=x.dtype, device=x.device)
         for probe in probes:

@@ -95,18 +95,6 @@ def seeded_draws(seed:int, # of what is drawn inside
 
 # %% ../nbs/api/5_training/01_run.ipynb #e24bc75b
 @contextmanager
-def evaluating(model:object # a network, or any other callable
-              )->Iterator[None]:
-    "Put a network into evaluation mode for a while."
-    parts = list(model.modules()) if isinstance(model, nn.Module) else []
-    modes = [part.training for part in parts]
-    try:
-        for part in parts: part.training = False
-        yield
-    finally:
-        for part, mode in zip(parts, modes): part.training = mode
-
-@contextmanager
 def borrowed(model:nn.Module # its weights may change
             )->Iterator[None]:
     "Prepare a network for training; afterwards its modes, gradients and memory layout are as they were."

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from .core import Registry, Watch, check_arrival, check_count, check_generator, check_like, check_real
-from .core import check_same_shape, last_of, model_output, progress_bar, randn
+from .core import check_same_shape, evaluating, last_of, model_output, progress_bar, randn
 from .noising import PREDICTIONS
 from .schedule import NoiseSchedule
 
@@ -103,11 +103,12 @@ def run_steps(model:Callable, # `model(x, t)`, t int64 (B,): prediction of the k
              )->Iterator[State]: # one state a step
     "Make the moves and yield each state (DDPM algorithm 2, DDIM eq. 12)."
     past, watch = deque(maxlen=max((len(step.of_past) for step in steps), default=0)), Watch(model, len(steps))
+    evaluation = evaluating(model)
     if steps and not steps[0].evaluate: raise ValueError("the first step must evaluate the network")
     for step in progress_bar(steps, progress, desc="sampling", unit="step"):
         if step.evaluate:
             t = torch.full((len(x),), step.t, device=x.device)
-            prediction = model_output(model(x, t), x)
+            with evaluation: prediction = model_output(model(x, t), x)
         z = randn(x.shape, generator=generator, device=x.device, dtype=x.dtype) if step.sigma else 0.
         with watch: x_prev, x_0, eps = move(prediction, x, step, noise=z, clip=clip, past=past)
         watch.add(step.t, prediction, x_prev)

@@ -29,14 +29,14 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from .core import autocast, check_choice, check_int, check_number, mix_seed, model_device
-from .core import model_output, model_shape, pick_precision, progress_bar, seeded_generator
+from .core import autocast, check_choice, check_int, check_number, evaluating, mix_seed
+from .core import model_device, model_output, model_shape, pick_precision, progress_bar, seeded_generator
 from .data import DATA, ImageSet, load_data, random_flips, select_classes
 from .ddpm import DDPM
 from .files import check_writable, load_tensors, machine_facts
 from .guidance import label_info
 from .noising import add_noise
-from .run import LR_SCHEDULES, StopSignals, Training, borrowed, evaluating, function_facts
+from .run import LR_SCHEDULES, StopSignals, Training, borrowed, function_facts
 from .run import images_after, learning_rate, network_facts, optimizer_facts, own_arithmetic, seeded_draws
 from .run import step_index, tell
 from .schedule import NoiseSchedule, as_schedule

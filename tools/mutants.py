@@ -1,8 +1,8 @@
 """Break formulas on purpose, one at a time, and list those that nobody notices: `tools/mutants.py [name ...]`.
 
 Each mutant changes one line of a page and of its module, in a copy of the repository. It is noticed if the page's own
-checks fail, or one of the tests named beside it. Exit code 1 if a mutant survives. Takes half an hour; not part of
-`make test`. If all of them were tried, results/mutants.json is written, a row for each.
+checks fail, or one of the tests named beside it. A run of all writes results/mutants.json. Exit code 1 if a mutant
+survives. Takes half an hour; not part of `make test`.
 """
 import argparse
 import json
@@ -14,13 +14,9 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
+from slowddim.files import write_json
 
 ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT))
-
-from slowddim.files import machine_facts, write_json # noqa: E402
-
 COPIED = ("nbs/api", "slowddim", "tests", "settings.ini", "pyproject.toml", "pytest.ini")
 
 
@@ -150,12 +146,6 @@ def check_whole(folder:Path, mutants:list[Mutant])->None:
         if not tests_pass(folder, test): sys.exit(f"{test} fails as it is")
 
 
-def row(name:str, by:str)->dict: # of results/mutants.json
-    "Write down what was broken, where, and who noticed: \"its page\", a file of tests, or \"\" for nobody."
-    page, right, wrong, _ = MUTANTS[name]
-    return dict(formula=name, page=page, right=right, wrong=wrong, noticed_by=by)
-
-
 def main():
     "Try the mutants and tell who noticed."
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -170,13 +160,12 @@ def main():
         for name in names:
             by = noticed_by(Path(tmp), MUTANTS[name])
             print(f"{name:<45} {'noticed by ' + by if by else 'SURVIVES'}", flush=True)
-            rows.append(row(name, by))
-    n_noticed = sum(r["noticed_by"] != "" for r in rows)
-    print(f"{n_noticed} of {len(rows)} noticed")
-    if set(names) == set(MUTANTS):
-        facts = dict(command="python tools/mutants.py", machine=machine_facts(torch.device("cpu")))
-        write_json(ROOT/"results"/"mutants.json", facts | dict(rows=rows))
-    return 1 if n_noticed < len(rows) else 0
+            mutant = MUTANTS[name]
+            rows.append(dict(broken=name, page=mutant.page, right=mutant.right, wrong=mutant.wrong, noticed_by=by))
+    if len(names) == len(MUTANTS):
+        write_json(ROOT/"results"/"mutants.json", dict(command="python tools/mutants.py", rows=rows))
+    print(f"{sum(bool(row['noticed_by']) for row in rows)} of {len(rows)} noticed")
+    return int(not all(row["noticed_by"] for row in rows))
 
 
 if __name__ == "__main__": sys.exit(main())

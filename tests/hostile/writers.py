@@ -24,6 +24,7 @@ from safetensors.torch import load_file, save_file
 import slowddim.study
 from hostile import agree, case, refused
 from slowddim.animate import Film
+from slowddim.classifier import Classifier, load_classifier, save_classifier
 from slowddim.cli import main
 from slowddim.continuous import AnglePredictor
 from slowddim.fast import model_fingerprint
@@ -682,3 +683,11 @@ def weights_that_have_changed(folder, n):
         yield f"{what}: the same twice", agree(model_fingerprint(model), before)
         change(model)
         yield f"{what}: changed", agree(model_fingerprint(model) == before, False)
+    classifier = Classifier(widths=(8,), image_size=8)
+    save_classifier(classifier, folder/"classifier")
+    classifier = load_classifier(folder/"classifier")
+    yield "a classifier as it was saved", agree(classifier.digest, classifier.card["digest"])
+    with torch.no_grad(): classifier.head.bias[0] += 1
+    yield "a classifier's changed weights", agree(classifier.digest, tensors_digest(classifier.state_dict()))
+    with torch.no_grad(): classifier.head.bias[0] -= 1
+    yield "and back", agree(classifier.digest, classifier.card["digest"])
