@@ -1,4 +1,4 @@
-"The formulas that `tools/mutants.py` breaks: do they still stand where it looks, and does the stored table speak of them."
+"The formulas that `tools/mutants.py` breaks: they still stand where it looks, and the stored table speaks of them."
 import json
 
 import pytest
