@@ -115,6 +115,31 @@ def test_workflows_may_read_only_and_know_every_python(root):
     assert found["test"]["jobs"]["test"]["strategy"]["matrix"]["python"] == versions
 
 
+def steps(flow): return [step for job in flow["jobs"].values() for step in job["steps"]] # of all jobs
+
+
+def test_workflows_use_what_was_looked_at(root): # a tag can be moved to another commit, a commit cannot
+    for path in (root/".github").glob("workflows/*.y*ml"):
+        used = re.findall(r"uses: (.*)", path.read_text("utf-8"))
+        assert used, path.name
+        for action in used:
+            assert re.fullmatch(r"[\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", action), f"{path.name}: {action}"
+
+
+def test_the_site_that_is_published_is_the_one_that_is_tested(root):
+    flow = workflows(root)["docs"]
+    quarto = next(s for s in steps(flow) if s.get("uses", "").startswith("quarto-dev/quarto-actions/setup@"))
+    assert re.fullmatch(r"\d+\.\d+\.\d+", quarto["with"]["version"])
+    runs = [s.get("run", "") for s in flow["jobs"]["build"]["steps"]]
+    wanted = "make docs", "check_links.py _docs", "SITE=_docs .venv/bin/python -m pytest tests/test_site.py"
+    order = [next(i for i, run in enumerate(runs) if what in run) for what in wanted]
+    assert order == sorted(order)
+    assert flow["concurrency"]["cancel-in-progress"] is False
+    publish = flow["jobs"]["publish"]
+    assert publish["needs"] == "build" and "github.ref == 'refs/heads/main'" in publish["if"]
+    assert publish["permissions"] == {"pages": "write", "id-token": "write"}
+
+
 def test_both_spellings_are_served(root):
     make, guide = ((root/name).read_text("utf-8") for name in ("Makefile", "CONTRIBUTING.md"))
     assert re.search(r"^nbdev_test:", make, re.M) and "make nbdev_test" in guide and "nbdev-test" in guide

@@ -140,6 +140,17 @@ def test_exported_names_have_entries(root, pages, tools):
         assert not [n for n in exported(path) if n.lower() not in ids], f"{path.stem}: no entry"
 
 
+def test_signatures_say_something(pages):
+    import html
+    for path, text in pages.items():
+        for block in re.findall(r"(?s)<pre[^>]*><code[^>]*>(.*?)</code></pre>", text):
+            code = html.unescape(re.sub(r"<[^>]+>", "", block))
+            if not re.match(r"(def|class) \w+\(", code) or ":\n" in code: continue # an entry, not an example
+            for mute in ("NoneType", "__main__.", " object at 0x", "<function", "torch._C", "slowddim."):
+                said = [line.partition("#")[0] for line in code.splitlines()]
+                assert not any(mute in line for line in said), f"{path}: {mute} in {code[:200]}"
+
+
 def test_every_result_is_shown_with_its_command(root, pages):
     import html
     shown = html.unescape(re.sub(r"<[^>]+>", "", pages["results.html"]))

@@ -3,6 +3,7 @@ import ast
 import json
 import os
 import re
+import struct
 from functools import lru_cache
 from pathlib import Path
 
@@ -205,11 +206,19 @@ def introduction(md:str)->str: # Markdown before an image -> its last sentences
     return said.rstrip(":")
 
 
+def pixels(path:Path)->dict: # of a PNG or GIF; empty for any other file
+    "Read how large an image is, so that the page does not jump while it comes."
+    if path.suffix not in (".png", ".gif") or not path.is_file(): return {}
+    with open(path, "rb") as file: head = file.read(24)
+    width, height = struct.unpack(">II", head[16:24]) if path.suffix == ".png" else struct.unpack("<HH", head[6:10])
+    return dict(width=width, height=height)
+
+
 class describe_images(Processor):
     "Give each image words for those who do not see it: its title, or what was said just before it."
     def begin(self):
         "Nothing was said yet."
-        self.heading, self.said = "", ""
+        self.heading, self.said, self.folder = "", "", Path(getattr(self.nb, "path_", ".")).parent
 
     def read(self, md:str):
         "Keep what may introduce an image."
@@ -241,11 +250,12 @@ class describe_images(Processor):
         "Describe images of the text; a badge is no figure, and a GIF stands still for those who ask for rest."
         def badge(m): return f"[{m[0]}]{{.badge-link}}"
         def figure(m):
-            if not m[2].endswith(".gif"): return f'{m[0]}{{fig-alt="{plain(m[1])}"}}'
+            size = "".join(f' {k}="{v}"' for k, v in pixels(self.folder/m[2]).items())
+            if not m[2].endswith(".gif"): return f'{m[0]}{{fig-alt="{plain(m[1])}"{size}}}'
             still = m[2].replace(".gif", "_still.png")
             return (f'```{{=html}}\n<figure class="figure"><picture>\n'
                     f'<source media="(prefers-reduced-motion: reduce)" srcset="{still}">\n'
-                    f'<img src="{m[2]}" alt="{plain(m[1])}" class="img-fluid figure-img"></picture>\n'
+                    f'<img src="{m[2]}" alt="{plain(m[1])}" class="img-fluid figure-img"{size}></picture>\n'
                     f"<figcaption>{m[1]}</figcaption></figure>\n```")
         text = re.sub(r"(?m)^\[!\[[^\]]+\]\([^)]+\)\]\([^)]+\)$", badge, cell.source)
         cell.source = re.sub(r"(?m)^!\[([^\]]+)\]\(([^)\s]+)\)$", figure, text)
@@ -256,6 +266,21 @@ class describe_images(Processor):
         if cell.cell_type != "markdown": return
         self.in_prose(cell)
         self.read(cell.source)
+
+
+class short_names(Processor):
+    "Name types in signatures as a reader writes them: `Tensor`, not `torch.Tensor`; `Step`, not `slowddim.steps.Step`."
+    def cell(self, cell):
+        "Change the entries of one cell: the first block of each, but for what is said behind `#`."
+        if cell.cell_type != "code" or "show_doc(" not in cell.source: return
+        for out in cell.get("outputs", []):
+            md = "".join(out.get("data", {}).get("text/markdown", ""))
+            if md: out["data"]["text/markdown"] = re.sub(r"(?ms)^```python\n.*?^```", self.short, md, count=1)
+
+    def short(self, block)->str:
+        "Drop the modules before names of types, and the empty line of an empty signature."
+        lines = [line.partition("#") for line in block[0].replace("(\n)", "()").splitlines()]
+        return "\n".join(re.sub(r"\b(?:\w+\.)+([A-Z]\w*)", r"\1", code) + mark + said for code, mark, said in lines)
 
 
 class set_apart(Processor):

@@ -28,12 +28,12 @@ def palette_method(picture:Image.Image)->Image.Quantize:
 
 
 def shrink(data:str)->str: # base64 PNG -> smaller base64 PNG
-    "Scale a stored picture to at most `MAX_WIDTH` pixels and give it a palette."
+    "Scale a stored picture to at most `MAX_WIDTH` pixels, on white paper, and give it a palette."
     picture = Image.open(io.BytesIO(base64.b64decode(data)))
     if picture.mode == "P": return data
     if picture.width > MAX_WIDTH:
         picture = picture.resize((MAX_WIDTH, round(picture.height*MAX_WIDTH/picture.width)), Image.Resampling.LANCZOS)
-    picture = picture.convert("RGB")
+    picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture.convert("RGBA")).convert("RGB")
     method = palette_method(picture)
     for n_colours, most in PALETTES:
         buffer = io.BytesIO()
