@@ -26,8 +26,11 @@ import torch.distributed as dist
 from torch import Tensor
 
 # %% ../nbs/api/1_core/03_processes.ipynb #ceafcfff
-_DTYPES = (torch.uint8, torch.int64, torch.float32, torch.float64) # that can be exchanged
+_DTYPES = (torch.uint8, torch.bool, torch.int32, torch.int64, torch.bfloat16, torch.half, torch.float32, torch.float64)
 _SMALL = 64 # bytes that travel with the shape, in one exchange
+
+def _padded(data, n): # bytes, with zeros behind
+    return torch.cat([data, torch.zeros(n - len(data), dtype=torch.uint8, device="cpu")])
 
 class Processes:
     "Those that share some work; most of the time there is one."
@@ -47,19 +50,20 @@ class Processes:
         return self.rank == 0
 
     def gather(self,
-               own:Tensor # of any shape, uint8, int64, float32 or float64
+               own:Tensor # of up to 8 dimensions, one of `_DTYPES`
               )->list[Tensor]: # one from each process, on the CPU
         "Give every process the tensors of all; shapes may differ."
         if self.world_size == 1: return [own.cpu()]
         with torch.inference_mode(False):
             data = own.detach().cpu().reshape(-1).view(torch.uint8)
-            head = torch.tensor([_DTYPES.index(own.dtype), own.ndim, *own.shape, *[0]*(8 - own.ndim)]).view(torch.uint8)
-            first = torch.cat([head, data[:_SMALL], torch.zeros(max(0, _SMALL - len(data)), dtype=torch.uint8)])
+            head = [_DTYPES.index(own.dtype), own.ndim, *own.shape, *[0]*(8 - own.ndim)]
+            head = torch.tensor(head, device="cpu").view(torch.uint8)
+            first = torch.cat([head, _padded(data[:_SMALL], _SMALL)])
             found = [(v[:len(head)].view(torch.int64).tolist(), v[len(head):]) for v in self._exchange(first)]
             kinds = [(_DTYPES[kind], torch.Size(shape[:ndim])) for (kind, ndim, *shape), _ in found]
             sizes = [dtype.itemsize*shape.numel() for dtype, shape in kinds]
             if max(sizes) <= _SMALL: parts = [v for _, v in found]
-            else: parts = self._exchange(torch.cat([data, torch.zeros(max(sizes) - len(data), dtype=torch.uint8)]))
+            else: parts = self._exchange(_padded(data, max(sizes)))
             return [v[:n].view(dtype).view(shape) for v, n, (dtype, shape) in zip(parts, sizes, kinds)]
 
     def agree(self,
@@ -68,14 +72,14 @@ class Processes:
         "Take a decision in one place."
         if self.world_size == 1: return value
         text = json.dumps(value).encode() if self.is_first else b""
-        return json.loads(bytes(self.gather(torch.tensor(list(text), dtype=torch.uint8))[0].numpy()))
+        return json.loads(bytes(self.gather(torch.tensor(list(text), dtype=torch.uint8, device="cpu"))[0].numpy()))
 
     def largest(self,
                 value:int # of this process
                )->int:
         "Find the largest of all processes' numbers."
         if self.world_size == 1: return value
-        return max(v.item() for v in self.gather(torch.tensor(value)))
+        return max(v.item() for v in self.gather(torch.tensor(value, device="cpu")))
 
     def mean(self,
              value:Tensor # one number, float32
@@ -105,7 +109,7 @@ class Processes:
         items = list(items)
         for k in range(0, len(items), self.world_size):
             turn = items[k:k + self.world_size]
-            own = work(turn[self.rank]) if self.rank < len(turn) else torch.empty(0)
+            own = work(turn[self.rank]) if self.rank < len(turn) else torch.empty(0, dtype=torch.uint8)
             yield from zip(turn, self.gather(own))
 
     def _exchange(self, own): # -> tensors of the same shape, one from each process
