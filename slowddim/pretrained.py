@@ -312,7 +312,7 @@ def _refused(name, error): # by the hub, in one line
 
 def push_pretrained(folder:str|Path, # as `save_pretrained` writes it
                     name:str, # where to: owner/model, made if it is not there
-                    *, private:bool=False # make it for you alone; a `ValueError` if it is there and public
+                    *, private:bool=False # make it for you alone; refused if it is there and public
                    )->str: # the address of its page
     "Put a model folder on the hub: configuration, weights, schedule, card and README, nothing else."
     from huggingface_hub import CommitOperationAdd, HfApi, get_token
@@ -333,5 +333,5 @@ def push_pretrained(folder:str|Path, # as `save_pretrained` writes it
             public = private and not api.model_info(name).private
             if not public: api.create_commit(name, parts, commit_message=f"Upload {folder.resolve().name}")
         except Exception as e: raise OSError(_refused(name, e)) from e
-    if public: raise ValueError(f"{name!r} is on the hub already and public: give another name, or private=False")
+    if public: raise ValueError(f"{name!r} is on the hub already and public: give another name")
     return address
