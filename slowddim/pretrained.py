@@ -286,7 +286,6 @@ def save_pretrained(model:nn.Module, # a `UNet` or `UNet2DModel`, or a predictor
     heard = {}
     if isinstance(model, NoisePredictor): heard, model = dict(prediction=model.prediction), model.net
     elif isinstance(model, AnglePredictor): heard, model = dict(angle=model.settings), model.net
-    model = getattr(model, "_orig_mod", model) # what `torch.compile` was given
     if type(model).__name__ not in _CLASSES:
         raise TypeError(f"model must be one of {', '.join(_CLASSES)}, got {type(model).__name__}")
     config = {k: v for k, v in model.config.items() if not k.startswith("_")} | heard
@@ -313,7 +312,7 @@ def _refused(name, error): # by the hub, in one line
 
 def push_pretrained(folder:str|Path, # as `save_pretrained` writes it
                     name:str, # where to: owner/model, made if it is not there
-                    *, private:bool=False # make it for you alone; a `ValueError` if it is there and public
+                    *, private:bool=False # make it for you alone; refused if it is there and public
                    )->str: # the address of its page
     "Put a model folder on the hub: configuration, weights, schedule, card and README, nothing else."
     from huggingface_hub import CommitOperationAdd, HfApi, get_token
@@ -334,5 +333,5 @@ def push_pretrained(folder:str|Path, # as `save_pretrained` writes it
             public = private and not api.model_info(name).private
             if not public: api.create_commit(name, parts, commit_message=f"Upload {folder.resolve().name}")
         except Exception as e: raise OSError(_refused(name, e)) from e
-    if public: raise ValueError(f"{name!r} is on the hub already and public: give another name, or private=False")
+    if public: raise ValueError(f"{name!r} is on the hub already and public: give another name")
     return address
