@@ -286,6 +286,7 @@ def save_pretrained(model:nn.Module, # a `UNet` or `UNet2DModel`, or a predictor
     heard = {}
     if isinstance(model, NoisePredictor): heard, model = dict(prediction=model.prediction), model.net
     elif isinstance(model, AnglePredictor): heard, model = dict(angle=model.settings), model.net
+    model = getattr(model, "_orig_mod", model) # what `torch.compile` was given
     if type(model).__name__ not in _CLASSES:
         raise TypeError(f"model must be one of {', '.join(_CLASSES)}, got {type(model).__name__}")
     config = {k: v for k, v in model.config.items() if not k.startswith("_")} | heard
