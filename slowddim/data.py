@@ -434,7 +434,8 @@ def _from_table(raw, name, split, path, size, channels, skip_broken): # a `datas
     if label is not None:
         labels, classes = _numbered(list(raw.with_format(None)[label]), getattr(raw.features[label], "names", None))
     rows = torch.tensor([int(row) for _, row in kept])
-    return ImageSet(name, _SPLITS.get(split.casefold(), "train"), images[:len(kept)], labels[rows], classes, path, own=True)
+    split = _SPLITS.get(split.casefold(), "train")
+    return ImageSet(name, split, images[:len(kept)], labels[rows], classes, path, own=True)
 
 # %% ../nbs/api/3_images/01_data.ipynb #8644e490
 @contextmanager
@@ -565,7 +566,8 @@ def _from_npz(path, split, size, channels, skip_broken): # an .npz file -> `Imag
         if "labels" in told:
             if told["labels"].shape != (len(images),):
                 raise ValueError(f"labels must be one per image, ({len(images)},), got {told['labels'].shape}")
-            labels, classes = _numbered(told["labels"].tolist(), told["classes"].tolist() if "classes" in told else None)
+            names = told["classes"].tolist() if "classes" in told else None
+            labels, classes = _numbered(told["labels"].tolist(), names)
     except ValueError as e: raise ValueError(f"{path}: {e}") from e
     return ImageSet(path.stem, "train", images, labels, classes, os.path.abspath(path), own=True)
 
@@ -667,6 +669,6 @@ def load_data(name:str|Path|datasets.Dataset|datasets.DatasetDict="fashion_mnist
     if named: data = DATA[name].open(split, path)
     elif is_own(name): data = load_own(name, size, channels, split=split, skip_broken=skip_broken)
     else:
-        raise ValueError(f"data must be one of {', '.join(map(repr, DATA))} or a folder of images, an .npz or a .parquet "
-                         f"file, got {name!r}")
+        raise ValueError(f"data must be one of {', '.join(map(repr, DATA))} or a folder of images, an .npz or a "
+                         f".parquet file, got {name!r}")
     return select_classes(data, classes)
