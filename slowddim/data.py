@@ -311,6 +311,10 @@ def _choose_split(folder, files, split): # -> the split, its files, how many of 
         raise ValueError(f"{folder} holds {', '.join(chosen)}: give the folder of one, such as {folder/chosen[0]}")
     return _SPLITS[chosen[0].casefold()], [parts for parts in files if parts[0] == chosen[0]], 1
 
+# %% ../nbs/api/3_images/01_data.ipynb #f1852099
+class MixedSizes(ValueError):
+    "Images of a folder have different sizes."
+
 # %% ../nbs/api/3_images/01_data.ipynb #3fc69ceb
 _log = logging.getLogger(__name__)
 
@@ -341,7 +345,7 @@ def _read_all(folder, files, size, channels, open_file): # -> (N, C, H, W), the 
         if images is None: images = _room(len(files), pixels.shape, folder)
         if pixels.shape[1:] != images.shape[2:]:
             one, other = (f"{t.shape[-1]}x{t.shape[-2]}" for t in (images, pixels))
-            raise ValueError(f"the images in {folder} have different sizes ({one} in {'/'.join(kept[0])!r}, {other} in "
+            raise MixedSizes(f"the images in {folder} have different sizes ({one} in {'/'.join(kept[0])!r}, {other} in "
                              f"{'/'.join(parts)!r}): pass size=")
         if len(pixels) > images.shape[1]: images = images.expand(-1, 3, -1, -1).contiguous() # the first one in colour
         images[len(kept)] = pixels
@@ -598,13 +602,14 @@ def load_own(what:object, # for which `is_own` is true
 
 def load_part(what:object, # for which `is_own` is true
               split:str="test", # which is wanted
+              last:ImageSet|None=None, # what to return if nothing was kept back; None: the split train
               **how # as in `load_own`
              )->ImageSet: # that split; else val, else train
     "Open the images that were kept back, where some were; else those there are."
-    for name in dict.fromkeys((split, "val", "train")):
+    for name in dict.fromkeys((split, "val")):
         try: return load_own(what, split=name, **how)
-        except _NoSplit as e: missing = e
-    raise missing
+        except _NoSplit: pass
+    return load_own(what, split="train", **how) if last is None else last
 
 # %% ../nbs/api/3_images/01_data.ipynb #1f95ebe4
 def _as_tensor(x): # a tensor, an array, or any iterable of such, or of PIL images
