@@ -507,7 +507,8 @@ def _reference_sets(reference, size, skip_broken): # -> real images, and others 
     from slowddim.pretrained import load_pretrained, real_images
     if reference not in DATA and (Path(reference)/CONFIG_FILE).is_file():
         network, _ = load_pretrained(reference)
-        real, others = (real_images(network, split) for split in ("train", "test"))
+        real = real_images(network, "train")
+        others = real_images(network, "test", real)
     elif reference in DATA: real, others = (load_data(reference, split) for split in ("train", "test"))
     else:
         how = dict(size=size, skip_broken=skip_broken)

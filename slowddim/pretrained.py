@@ -82,7 +82,8 @@ def trained_on(model:Callable # any model
 
 # %% ../nbs/api/4_models/04_pretrained.ipynb #acb1df5e
 def real_images(model:Callable, # any model whose card says what it was trained on
-                split:str="test" # which is wanted; of one's own images without it, val or train
+                split:str="test", # which is wanted; of one's own images without it, val or train
+                last:object=None # the `ImageSet` of the split train, if it is open already
                ): # an `ImageSet`
     "Open images of the data that a model was trained on, of its classes and as large as it has them."
     from slowddim.data import is_own, load_data, load_part, select_classes
@@ -95,7 +96,8 @@ def real_images(model:Callable, # any model whose card says what it was trained 
         raise FileNotFoundError(f"the images that the model was trained on are no longer at {path}: give images")
     settings = model.card.get("settings")
     classes = settings.get("classes") if isinstance(settings, dict) else None
-    return select_classes(load_part(path, split, **own, skip_broken=not path.endswith(".npz")), classes)
+    data = load_part(path, split, last, **own, skip_broken=not path.endswith(".npz"))
+    return data if data is last else select_classes(data, classes)
 
 # %% ../nbs/api/4_models/04_pretrained.ipynb #067ff5eb
 def _card_prose(card:dict # from `save_pretrained` or `model.card`

@@ -317,7 +317,8 @@ def _measure_reconstruction(setup, row):
 def component_extractor(model:Callable # whose card says what it was trained on
                        )->PixelEval:
     "Describe samples by the main components of the images that a model was trained on."
-    real, others = (real_images(model, split) for split in ("train", "test"))
+    real = real_images(model, "train")
+    others = real_images(model, "test", real)
     return PixelEval.of(real, None if others.split == real.split else others)
 
 def fashion_extractor(model:Callable|None=None # of Fashion-MNIST, or of somebody's own images
