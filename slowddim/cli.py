@@ -23,6 +23,7 @@ import threading
 import time
 import types
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal, Union, get_args, get_origin
 
@@ -303,7 +304,9 @@ def _takes_preset(function): # its argument `preset` changes what the others are
 
 # %% ../nbs/api/7_app/05_cli.ipynb #d2587b63
 def _training_images(data, classes, size, preset, skip_broken):
+    from slowddim.core import as_pair
     from slowddim.data import DATA, load_data
+    if isinstance(size, (list, tuple)): size = size[0] if len(size) == 1 else as_pair(size)
     if data is None: raise ValueError(f"the preset {preset} needs --data, a folder of images")
     if data not in DATA: return load_data(data, classes=classes, size=size, skip_broken=skip_broken)
     if size not in (None, _preset(preset).get("size")): raise ValueError(f"--size is for folders, {data} has its own")
@@ -332,11 +335,12 @@ def _unused_in_training(net, schedule, continuous, unconditional, total_steps): 
     return found
 
 def _training_files(out, log): # -> folder, checkpoint, log; all can be written, and nothing of others is overwritten
-    from slowddim.files import CARD_FILE, CONFIG_FILE, MODEL_FILE, SCHEDULE_FILE, as_path, check_writable
+    from slowddim.files import CARD_FILE, CONFIG_FILE, MODEL_FILE, SCHEDULE_FILE, as_path, check_model_folder
+    from slowddim.files import check_writable
     folder = as_path(out)
     if folder.name in ("", ".."): raise ValueError(f"--out must name a folder, got {str(out)!r}")
     checkpoint = check_writable("--out", folder.parent/f"{folder.name}.checkpoint.safetensors")
-    check_writable("--out", folder/CARD_FILE)
+    check_writable("--out", check_model_folder(folder)/CARD_FILE)
     held = folder.iterdir() if folder.is_dir() else []
     names = sorted(p.name for p in held if p.name[:1] != ".")
     if names and not (SCHEDULE_FILE in names or checkpoint.is_file()):
@@ -358,8 +362,36 @@ def _test_loss(history): # of the weights that are written; None: it was not mea
     if "average_losses" in history: return min(history["average_losses"].values())
     return history["test_losses"][-1][1] if history["test_losses"] else None
 
+# %% ../nbs/api/7_app/05_cli.ipynb #6ceef812
+_OWN_STEPS = 3000 # optimiser steps for own images, if nobody says how many
+_FEW_STEPS = 1000 # from which on samples begin to show what the images show
+
+def _epochs(images, bs, epochs, total_steps): # how often to pass over the images; tells if these are few steps
+    import logging
+    per_epoch = -(-len(images)//bs)
+    if epochs is None: epochs = max(6, -(-_OWN_STEPS//per_epoch)) if images.own else 6
+    steps = epochs*per_epoch if total_steps is None else total_steps
+    if images.own and steps < _FEW_STEPS:
+        logging.getLogger(__name__).warning(
+            f"{len(images):,} images are seen for {steps:,} steps only, samples will hardly look like them: "
+            f"--total-steps {_OWN_STEPS} is a start")
+    return epochs
+
+def _watched(folder, schedule, sample_every, keep_every, log_with): # a context: what looks at a run, or None
+    from contextlib import nullcontext
+    if sample_every is None and keep_every is None and log_with is None: return nullcontext()
+    from slowddim.watch import Watch
+    steps = min(20, schedule.n_steps)
+    return Watch(folder, schedule, sample_every=sample_every, keep_every=keep_every, log_with=log_with, timesteps=steps)
+
+def _draw_losses(path, history): # the loss curve, as a PNG file
+    from slowddim.files import atomic_path
+    from slowddim.viz import plot_losses
+    with atomic_path(path) as p: plot_losses(history).savefig(p, format="png", dpi=100)
+
 # %% ../nbs/api/7_app/05_cli.ipynb #9d0011c7
 _Levels = Annotated[tuple[int, ...]|None, dict(nargs="*")] # there may be none
+_Size = Annotated[tuple[int, ...]|None, dict(metavar="S")] # one number, or height and width
 _MeanAndStd = Annotated[tuple[float, float]|None, dict(metavar=("MEAN", "STD"))]
 
 @_takes_preset
@@ -368,7 +400,7 @@ def run_train(
         # data
         data:str="fashion_mnist", # as `name` in `slowddim.data.load_data`
         classes:list[str]|None=None, # as in `slowddim.train.train`
-        size:int|None=None, # as in `slowddim.data.load_data`
+        size:_Size=None, # as in `slowddim.data.load_data`
         skip_broken:bool=False, # as in `slowddim.data.load_data`
         flips:bool=False, # as in `slowddim.train.Recipe`
         # network
@@ -393,7 +425,7 @@ def run_train(
         lognormal:_MeanAndStd=None, # of log sigma, to draw noise levels by, like -0.5 1.4; None: every step as often
         label_dropout:float=0.1, # as in `slowddim.train.Recipe`
         # optimisation
-        epochs:int=6, # as `n_epochs` in `slowddim.train.train`
+        epochs:int|None=None, # passes over the data; None: 6, of own images as many as make 3000 steps
         total_steps:int|None=None, # optimiser steps instead of epochs
         bs:int=64, # as in `slowddim.train.train`
         lr:float=1e-3, # as in `slowddim.train.train`
@@ -404,6 +436,10 @@ def run_train(
         # machine
         precision:Literal["auto", "fp32", "bf16"]="auto", # of the network's arithmetic; auto: bf16 where it is fast
         device:str|None=None, # as in `slowddim.commands.open_model`
+        # while it trains
+        sample_every:float|None=None, # as in `slowddim.watch.Watch`
+        keep_every:int|None=None, # as in `slowddim.watch.Watch`
+        log_with:str|None=None, # one of `slowddim.watch.TRACKERS`; None: none
         # files
         out:str="model", # folder to write; its checkpoint lies beside it
         log:str|None=None, # JSON file for the loss curve; None: log.json in the folder
@@ -431,7 +467,7 @@ def run_train(
     recipe = Recipe(weighting=weighting, lognormal=lognormal, flips=flips, label_dropout=label_dropout, ema=ema,
                     lr_schedule=lr_schedule, precision=precision)
     recipe.checked()
-    check_length(lr, bs, epochs, total_steps)
+    check_length(lr, bs, 1 if epochs is None else epochs, total_steps)
     check_int("seed", seed, 0, 2**63 - 1)
     place = default_device(device)
     images = _training_images(data, classes, size, preset, skip_broken)
@@ -439,15 +475,16 @@ def run_train(
         images, net=net, widths=widths, n_blocks=n_blocks, patch_size=patch_size, attention=attention,
         upsampling=upsampling, dropout=dropout, norm=norm, n_transformer=n_transformer, unconditional=unconditional,
         schedule=schedule, n_steps=n_steps, beta_max=beta_max, prediction=prediction, continuous=continuous, seed=seed)
+    epochs = _epochs(images, bs, epochs, total_steps)
     before = _images_before(init)
     origin = {} if init is None else dict(init=copy_weights_(network, init))
     kinds = dict(adamw=torch.optim.AdamW, muon=Muon)
     opt = partial(kinds[check_choice("optimizer", optimizer, kinds)], betas=(0.9, 0.99), weight_decay=1e-3)
-    with shared_work() as processes:
+    with shared_work() as processes, _watched(folder, table, sample_every, keep_every, log_with) as watch:
         history = train(
             network.to(place), lr, epochs, bs, opt, table, data=images, recipe=recipe,
-            total_steps=total_steps, checkpoint=checkpoint, resume=not restart, seed=seed, progress=not quiet, **origin,
-            **_continuous_losses(continuous))
+            total_steps=total_steps, checkpoint=checkpoint, resume=not restart, seed=seed, progress=not quiet,
+            watch=watch, **origin, **_continuous_losses(continuous))
     if not processes.is_first: return "" # the first one writes
     command, seen = "slowddim train " + shlex.join(argv), history.pop("images_seen")
     facts = {k: v for k, v in history.items() if not isinstance(v, list)}
@@ -458,6 +495,7 @@ def run_train(
     try:
         card = save_pretrained(network, table, folder, card)
         write_json(log, dict(command=command, digest=card["digest"], **origin, images_seen=seen, **history))
+        _draw_losses(folder/"loss.png", history)
     except KeyboardInterrupt as stop:
         tell(stop, f"{checkpoint} holds the whole run")
         raise
@@ -465,16 +503,83 @@ def run_train(
     took = f"{history['steps']} steps in {history['seconds']/60:.1f} min"
     return f"trained {took} -> {folder} ({card['bytes']/1e6:.1f} MB); next: slowddim sample --model {folder}"
 
+# %% ../nbs/api/7_app/05_cli.ipynb #7ebec33f
+_DESCRIBED = 32 # pixels of the longer side, at most, whose main components are compared
+
+def _reference_sets(reference, size, skip_broken): # -> real images, and others that were kept back or None
+    from slowddim.data import DATA, load_data, load_part
+    from slowddim.files import CONFIG_FILE
+    from slowddim.pretrained import load_pretrained, real_images
+    if reference not in DATA and (Path(reference)/CONFIG_FILE).is_file():
+        network, _ = load_pretrained(reference)
+        real = real_images(network, "train")
+        others = real_images(network, "test", real)
+    elif reference in DATA: real, others = (load_data(reference, split) for split in ("train", "test"))
+    else:
+        how = dict(size=size, skip_broken=skip_broken)
+        real = load_data(reference, **how)
+        others = load_part(reference, "test", last=real, **how)
+    return real, None if others.split == real.split else others
+
+def _of_one_size(load, size): # what `load` gives; None: images of several sizes, and nobody said which
+    from slowddim.data import MixedSizes
+    try: return load(size)
+    except MixedSizes:
+        if size is None: return None
+        raise
+
+def _compare_with(reference, images, size, extractor, classifier, batch_size, skip_broken): # -> images as bytes, what
+    # scores them, facts for the file
+    from slowddim.classifier import load_classifier
+    from slowddim.core import as_pair
+    from slowddim.data import fit_images, load_images
+    from slowddim.fid import ImageEval, halves, with_reference
+    from slowddim.judges import PixelEval
+    if extractor is None: extractor = "pca" if classifier is None else "classifier"
+    if extractor == "pca" and classifier is not None: raise ValueError("--classifier is for --extractor classifier")
+    if isinstance(size, (list, tuple)): size = as_pair(size[0] if len(size) == 1 else size)
+    reader = load_classifier(classifier) if extractor == "classifier" else None
+    if reader is not None and size is None: size = (reader.config["image_size"],)*2
+    def given(size): return load_images(images, size=size, skip_broken=skip(images))
+    def skip(path): return skip_broken and Path(path).is_dir()
+    def real(size): return _reference_sets(reference, size, skip(reference))
+    if skip_broken and not (skip(images) or skip(reference)):
+        raise ValueError(f"skip_broken (--skip-broken) is for folders of images, got {images!r} and {reference!r}")
+    x, sets = _of_one_size(given, size), _of_one_size(real, size)
+    if x is None and sets is None:
+        raise ValueError(f"the images of {images} and of {reference} have many sizes: pass --size")
+    if x is None: x = given(tuple(sets[0].images.shape[2:]))
+    if sets is None: sets = real(tuple(x.shape[2:]))
+    sizes = [tuple(some.shape[2:]) for some in (x, sets[0].images)]
+    if size is None and sizes[0] != sizes[1]:
+        here, there = ("x".join(map(str, pair)) for pair in sizes)
+        raise ValueError(f"{images} has images of {here}, {reference} of {there}: pass --size, which both get")
+    pair = sizes[0] if size is None else as_pair(size)
+    channels = max(x.shape[1], sets[0].images.shape[1])
+    if reader is not None: channels = 1
+    elif max(pair) > _DESCRIBED: pair = tuple(max(1, round(side*_DESCRIBED/max(pair))) for side in pair)
+    x = fit_images(x, pair, channels)
+    def fit(data): return None if data is None else replace(data, images=fit_images(data.images, pair, channels))
+    real, others = map(fit, sets)
+    if others is None: real, others = halves(real)
+    if reader is None: scorer = PixelEval.of(real, others)
+    else: scorer = ImageEval(reader, with_reference(reader, real, others), batch_size)
+    shape = f"{pair[0]}x{pair[1]} {'grey' if channels == 1 else 'colour'}"
+    return x, scorer, dict(reference=str(reference), n=len(real), held_out=len(others), shape=shape, features=extractor)
+
 # %% ../nbs/api/7_app/05_cli.ipynb #14218ef8
-def run_fid(images:str, # an .npz with arr_0 uint8 (N, 28, 28, 1), or a folder of 28x28 images
-            /, classifier:str|None=None, # as `fp` in `slowddim.fid.ImageEval.fashion_mnist`
+def run_fid(images:str, # an .npz with arr_0, or a folder of images; 28x28 and grey without --reference
+            /, reference:str|None=None, # real images: a folder, a file, a data set or a model; None: Fashion-MNIST
+            size:_Size=None, # of both, beside --reference: scale and crop to this; None: the size that they have
+            extractor:Literal["pca", "classifier"]|None=None, # of features; None: pca beside --reference
+            classifier:str|None=None, # as `fp` in `slowddim.fid.ImageEval.fashion_mnist`
             batch_size:int=512, # as `bs` in `slowddim.fid.ImageEval.fashion_mnist`
             out:str|None=None, # JSON file for the scores
             device:str|None=None, # cpu or nothing: scores are computed there
             skip_broken:bool=False, # as in `slowddim.data.load_folder`
             quiet:bool=False # as in `slowddim.commands.run_reconstruct`
            )->str: # what to tell the user
-    "Score images against real Fashion-MNIST."
+    "Score images against real ones."
     from slowddim.commands import check_out
     from slowddim.data import load_images
     from slowddim.fid import ImageEval
@@ -482,16 +587,24 @@ def run_fid(images:str, # an .npz with arr_0 uint8 (N, 28, 28, 1), or a folder o
     from slowddim.processes import shared
     if device is not None and str(device) != "cpu": raise ValueError(f"--device must be cpu for fid, got {device!r}")
     if out is not None: check_out(out)
-    x, tic = load_images(images, channels=1, skip_broken=skip_broken), time.perf_counter()
-    scorer = ImageEval.fashion_mnist(classifier, batch_size)
+    tic = time.perf_counter()
+    if reference is not None:
+        x, scorer, told = _compare_with(reference, images, size, extractor, classifier, batch_size, skip_broken)
+    elif size is not None: raise ValueError("--size is for scores with --reference")
+    elif extractor == "pca": raise ValueError("--extractor pca needs --reference, the images to find components of")
+    else:
+        x = load_images(images, channels=1, skip_broken=skip_broken)
+        scorer, told = ImageEval.fashion_mnist(classifier, batch_size), {}
     try: features = scorer.features(x, progress=not quiet)
     except ValueError as e: raise ValueError(f"{images}: {e}") from e
     if not shared().is_first: return ""
     scores = [scorer.fid(features), scorer.kid(features), *scorer.precision_recall(features)]
     took = time.perf_counter() - tic
     if out is not None:
-        write_json(out, dict(pictures=str(images), seconds=round(took, 2), scores=[s.facts() for s in scores]))
-    return "\n".join([*map(repr, scores), f"{len(x):,} images in {took:.1f} s"])
+        write_json(out, dict(pictures=str(images), seconds=round(took, 2), **told, scores=[s.facts() for s in scores]))
+    against = ""
+    if told: against = " against {n:,} of {reference} ({held_out:,} others for the floor) at {shape}".format(**told)
+    return "\n".join([*map(repr, scores), f"{len(x):,} images{against} in {took:.1f} s"])
 
 # %% ../nbs/api/7_app/05_cli.ipynb #016a6277
 def run_push(folder:Annotated[str, dict(metavar="FOLDER")], # of a model, as `slowddim train` writes it

@@ -28,28 +28,34 @@ def open_model(model:str="fashion_mnist", # as `name` in `slowddim.pretrained.lo
     for S in steps: check_int("steps", S, 1, schedule.n_steps)
     return network, schedule
 
+def _of_size(model, path, channels, skip_broken): # images of a file or folder, scaled if they are too large
+    from slowddim.core import as_pair, model_shape
+    from slowddim.data import MixedSizes, fit_images, load_images
+    drawn = as_pair(getattr(model.config, "image_size", None) or model_shape(model)[1:])
+    how = dict(skip_broken=skip_broken)
+    try: images = load_images(path, channels, **how)
+    except MixedSizes: return load_images(path, channels, size=drawn, **how)
+    too_large = any(have > most for have, most in zip(images.shape[2:], model_shape(model)[1:]))
+    return fit_images(images, drawn) if too_large else images
+
 def _real_images(model, n, path, usual=8, skip_broken=False, pairs=False): # -> images (n, C, H, W) in [-1, 1] as the
     # model has them, padded and on its device, and a name; `n` pairs of images, if they are wanted
     from slowddim.core import check_int, model_device, model_shape, pad_images, to_unit
-    from slowddim.data import load_data, load_images
-    from slowddim.pretrained import trained_on
+    from slowddim.pretrained import real_images
     from slowddim.viz import as_bytes
     channels, *size = model_shape(model)
     if path is None:
         if skip_broken: raise ValueError("skip_broken (--skip-broken) is for a folder of images, got none")
-        name, classes = trained_on(model)
-        images, name = load_data(name, "test", classes=classes).images, f"{name}/test"
+        data = real_images(model)
+        images, name = data.images, f"{data.name}/{data.split}"
     else:
         wanted = channels if Path(path).is_dir() else None
-        images, name = as_bytes(load_images(path, wanted, skip_broken=skip_broken)), str(path)
+        images, name = as_bytes(_of_size(model, path, wanted, skip_broken)), str(path)
     if n is None: n = min(usual, len(images))
     elif pairs: n = 2*check_int("n (number of interpolations)", n, 1, max(1, len(images)//2))
     else: n = check_int("n (number of images)", n, 1, len(images))
     if images.shape[1] != channels:
         raise ValueError(f"{name} has {images.shape[1]} channels, the model wants {channels}")
-    if any(have > most for have, most in zip(images.shape[2:], size)):
-        sizes = ["x".join(map(str, pair)) for pair in (images.shape[2:], size)]
-        raise ValueError("{} has images of {}, the model takes {}".format(name, *sizes))
     return pad_images(to_unit(images[:n]), size).to(model_device(model)), name
 
 # %% ../nbs/api/7_app/03_commands.ipynb #796a06f1

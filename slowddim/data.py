@@ -13,13 +13,16 @@ __all__ = ['DATA', 'ImageSet', 'random_flips', 'select_classes', 'DataSource', '
            'as_images', 'load_data']
 
 # %% ../nbs/api/3_images/01_data.ipynb #cdf80ee2
+import io
 import logging
 import math
 import os
+import tempfile
 import warnings
 import zipfile
 from collections import defaultdict
 from collections.abc import Callable
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -31,7 +34,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torchvision.transforms import v2
 
-from .core import Registry, check_choice, check_int, pad_images, progress_bar, to_unit
+from .core import Registry, as_pair, check_choice, check_int, pad_images, progress_bar, to_pixels, to_unit
 
 # %% ../nbs/api/3_images/01_data.ipynb #8bfe3e17
 @dataclass(frozen=True, repr=False)
@@ -42,7 +45,8 @@ class ImageSet:
     images: Tensor # (N, C, H, W) uint8
     labels: Tensor # (N,) int64, index into `classes`
     classes: tuple # class names
-    path: str|None = None # where it was opened, if a path was given
+    path: str|None = None # where it was opened, if a path was given; of somebody's own images, absolute
+    own: bool = False # somebody's own images, even if their name is that of a set in `DATA`
 
     def __len__(self): return len(self.images)
 
@@ -143,12 +147,14 @@ def _orientation(picture): # 1 to 8, as EXIF or XMP has it; 1 if neither can be 
     try: return picture.getexif().get(0x0112, 1)
     except Exception: return 1 # broken notes beside sound pixels: shown as stored, as browsers do
 
-def _fit(picture, size): # the shorter side scaled to `size`, the centre kept
-    short, long = sorted(picture.size)
-    if size*size*long//short > _MAX_PIXELS: raise ValueError(f"is {long}x{short}: too long to scale to {size}")
-    width, height = (size if side == short else int(size*side/short) for side in picture.size)
-    left, top = round((width - size)/2), round((height - size)/2)
-    return picture.resize((width, height), Image.Resampling.BILINEAR).crop((left, top, left + size, top + size))
+def _fit(picture, size): # scaled until it just covers `size` (height and width), the centre kept
+    (wide, high), (height, width) = picture.size, size
+    if wide*height <= width*high: new = width, max(height, int(width*high/wide))
+    else: new = max(width, int(height*wide/high)), height
+    if math.prod(new) > _MAX_PIXELS:
+        raise ValueError(f"is {max(wide, high)}x{min(wide, high)}: too long to scale to {width}x{height}")
+    left, top = round((new[0] - width)/2), round((new[1] - height)/2)
+    return picture.resize(new, Image.Resampling.BILINEAR).crop((left, top, left + width, top + height))
 
 # %% ../nbs/api/3_images/01_data.ipynb #dfd0c4b5
 _GREY_STEPS = {"L;2": 85, "L;4": 17} # how far apart Pillow puts the grey values of 2 and 4 bits
@@ -285,23 +291,29 @@ def _refuse_deeper_splits(folder, files): # such as cats/train beside cats/test
         raise ValueError(f"{folder} holds several splits, {', '.join('/'.join(p) for p in sorted(deeper)[:4])}: "
                          f"give the folder of one")
 
+class _NoSplit(ValueError): "The images have no such split."
+
 def _choose_split(folder, files, split): # -> the split, its files, how many of the names before each are not classes
     tops, loose = sorted({parts[0] for parts in files if len(parts) > 1}), any(len(parts) == 1 for parts in files)
     splits = [top for top in tops if top.casefold() in _SPLITS]
     if not splits or (len(splits) == 1 and len(tops) > 1 and not loose):
         if split not in (None, "train"):
-            raise ValueError(f"a folder of images has no {split!r} split: {folder} needs sub-folders train and "
-                             f"{split}, or load another folder")
+            raise _NoSplit(f"a folder of images has no {split!r} split: {folder} needs sub-folders train and "
+                           f"{split}, or load another folder")
         _refuse_deeper_splits(folder, files)
         return "train", files, 0
     if loose or splits != tops:
         raise ValueError(f"{folder} holds the splits {', '.join(splits)} and other images beside them: "
                          f"give the folder of one, such as {folder/splits[0]}")
     chosen = [top for top in splits if split in (None, _SPLITS[top.casefold()])]
-    if not chosen: raise ValueError(f"{folder} has no {split!r} split, only {', '.join(splits)}")
+    if not chosen: raise _NoSplit(f"{folder} has no {split!r} split, only {', '.join(splits)}")
     if len(chosen) > 1:
         raise ValueError(f"{folder} holds {', '.join(chosen)}: give the folder of one, such as {folder/chosen[0]}")
     return _SPLITS[chosen[0].casefold()], [parts for parts in files if parts[0] == chosen[0]], 1
+
+# %% ../nbs/api/3_images/01_data.ipynb #f1852099
+class MixedSizes(ValueError):
+    "Images of a folder have different sizes."
 
 # %% ../nbs/api/3_images/01_data.ipynb #3fc69ceb
 _log = logging.getLogger(__name__)
@@ -321,10 +333,11 @@ def _room(n, shape, folder): # for `n` images like the first one
         size = f"{n:,} images of {'x'.join(map(str, shape))} take {n*math.prod(shape)/1e9:,.0f} GB"
         raise ValueError(f"{folder}: {size}, more than there is: pass size=") from e
 
-def _read_all(folder, files, size, channels): # -> (N, C, H, W), the files that were read, those that were not and why
+def _read_all(folder, files, size, channels, open_file): # -> (N, C, H, W), the files that were read, those that were
+    # not and why; `open_file`: of the parts of a name to a path or an open file
     images, kept, broken = None, [], []
     for parts in progress_bar(files, len(files) > 2000, desc="opening", unit="image"):
-        try: pixels = torch.from_numpy(_read_image(folder.joinpath(*parts), size, channels))
+        try: pixels = torch.from_numpy(_read_image(open_file(parts), size, channels))
         except ValueError as e:
             broken.append(f"{'/'.join(parts)!r} ({e})")
             continue
@@ -332,26 +345,32 @@ def _read_all(folder, files, size, channels): # -> (N, C, H, W), the files that 
         if images is None: images = _room(len(files), pixels.shape, folder)
         if pixels.shape[1:] != images.shape[2:]:
             one, other = (f"{t.shape[-1]}x{t.shape[-2]}" for t in (images, pixels))
-            raise ValueError(f"the images in {folder} have different sizes ({one} in {'/'.join(kept[0])!r}, {other} in "
+            raise MixedSizes(f"the images in {folder} have different sizes ({one} in {'/'.join(kept[0])!r}, {other} in "
                              f"{'/'.join(parts)!r}): pass size=")
         if len(pixels) > images.shape[1]: images = images.expand(-1, 3, -1, -1).contiguous() # the first one in colour
         images[len(kept)] = pixels
         kept.append(parts)
     return images, kept, broken
 
+def _refuse_broken(folder, broken, n_files, skip_broken): # unless they are to be skipped, and others are there
+    if not broken or (skip_broken and len(broken) < n_files): return
+    advice = ""
+    if len(broken) < n_files: advice = "; mend or remove them, or go on without: skip_broken=True, --skip-broken"
+    raise ValueError(f"{len(broken):,} of {n_files:,} images in {folder} cannot be read: {_some(broken)}{advice}")
+
 def _counted(left): # {why: names} -> "2 .txt ('notes.txt', ...), 1 special ('pipe.png')"
     return ", ".join(f"{len(names):,} {why} ({'/'.join(names[0])!r}{', ...'*(len(names) > 1)})"
                      for why, names in sorted(left.items()))
 
 def load_folder(folder:str|Path, # holds images, or one sub-folder of images per class
-                size:int|None=None, # scale and centre-crop to this many pixels
+                size:int|tuple|None=None, # scale and centre-crop to this many pixels; two numbers: height and width
                 channels:int|None=None, # 1: grey, 3: colour; None: grey if all the images are
                 *, split:str|None="train", # train, test or val, if it holds such sub-folders; None: the only one
                 skip_broken:bool=False # go on without images that cannot be read
                )->ImageSet:
     "Open a folder of images, one after another."
     folder, channels = Path(folder), _check_channels(channels)
-    size = None if size is None else check_int("size", size, 1)
+    size = None if size is None else as_pair(size)
     if split is not None: check_choice("split", split, ("train", "test", "val"))
     if not folder.is_dir(): raise FileNotFoundError(f"no folder {folder}")
     walk = _Walk(folder)
@@ -364,11 +383,8 @@ def load_folder(folder:str|Path, # holds images, or one sub-folder of images per
         raise ValueError(f"{folder} holds images beside a class folder called images: give that another name")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning) # `_decode` refuses such files
-        images, kept, broken = _read_all(folder, files, size, channels)
-    if broken and not (skip_broken and kept):
-        advice = "; mend or remove them, or go on without: skip_broken=True, --skip-broken" if kept else ""
-        raise ValueError(f"{len(broken):,} of {len(files):,} images in {folder} cannot be read: "
-                         f"{_some(broken)}{advice}")
+        images, kept, broken = _read_all(folder, files, size, channels, lambda parts: folder.joinpath(*parts))
+    _refuse_broken(folder, broken, len(files), skip_broken)
     owners = [parts[depth] if len(parts) > depth + 1 else "images" for parts in kept]
     classes = tuple(sorted(set(owners)))
     name = Path(os.path.abspath(folder)).name
@@ -377,7 +393,100 @@ def load_folder(folder:str|Path, # holds images, or one sub-folder of images per
     if broken: told += f"; skipped {len(broken):,} that cannot be read: {_some(broken, 3)}"
     _log.log(logging.WARNING if mixed or broken or walk.left.keys() - {"hidden"} else logging.INFO, told + rest)
     number = {owner: k for k, owner in enumerate(classes)}
-    return ImageSet(name, split, images[:len(kept)], torch.tensor([number[owner] for owner in owners]), classes)
+    return ImageSet(name, split, images[:len(kept)], torch.tensor([number[owner] for owner in owners]), classes,
+                    os.path.abspath(folder), own=True)
+
+# %% ../nbs/api/3_images/01_data.ipynb #04db2826
+def _image_column(raw): # its name, in a `datasets.Dataset`
+    found = [name for name, kind in raw.features.items() if isinstance(kind, datasets.Image)]
+    usual = [name for name in found if name in ("image", "img")]
+    if len(found) == 1 or usual: return (usual or found)[0]
+    raise ValueError(f"a table of images needs one column of images, named image or img if there are several; it has "
+                     f"{', '.join(raw.column_names) or 'no columns'}")
+
+def _label_column(raw): # its name; None: there is none
+    named = [name for name, kind in raw.features.items() if isinstance(kind, datasets.ClassLabel)]
+    found = [*named, *(name for name in ("label", "labels", "class") if name in raw.column_names)]
+    if len(named) > 1 and "label" not in named: _log.warning(f"labels: {named[0]} ({_some(named[1:])} not used)")
+    return "label" if "label" in found else next(iter(found), None)
+
+def _numbered(labels, names=None): # -> (N,) int64 and the names of the classes; `labels`: numbers, or names
+    if any(label is None for label in labels): raise ValueError("some images have no label")
+    if names is None:
+        if not all(isinstance(label, (int, str)) for label in labels):
+            raise ValueError(f"labels must be whole numbers or names, got {next(iter(labels))!r}")
+        kinds = sorted(set(labels), key=lambda label: (isinstance(label, str), label))
+        names, number = tuple(map(str, kinds)), {label: k for k, label in enumerate(kinds)}
+        labels = [number[label] for label in labels]
+    if len(labels) and not 0 <= min(labels) <= max(labels) < len(names):
+        raise ValueError(f"labels must lie in 0 ... {len(names) - 1}, got {min(labels)} ... {max(labels)}")
+    return torch.tensor(labels, dtype=torch.int64), tuple(names)
+
+def _from_table(raw, name, split, path, size, channels, skip_broken): # a `datasets.Dataset` -> `ImageSet`
+    if len(raw) == 0: raise ValueError(f"{name} has no images")
+    column, label = _image_column(raw), _label_column(raw)
+    files = raw.select_columns([column]).cast_column(column, datasets.Image(decode=False)).with_format(None)
+    def open_file(parts): # bytes, or a path where the table has none
+        file = files[int(parts[-1])][column]
+        if file is None: raise ValueError("there is no image")
+        return file["path"] if file["bytes"] is None else io.BytesIO(file["bytes"])
+    size = None if size is None else as_pair(size)
+    images, kept, broken = _read_all(name, [("row", str(i)) for i in range(len(raw))], size, channels, open_file)
+    _refuse_broken(name, broken, len(raw), skip_broken)
+    if broken: _log.warning(f"{name}/{split}: skipped {len(broken):,} that cannot be read: {_some(broken, 3)}")
+    labels, classes = torch.zeros(len(raw), dtype=torch.int64), ("images",)
+    if label is not None:
+        labels, classes = _numbered(list(raw.with_format(None)[label]), getattr(raw.features[label], "names", None))
+    rows = torch.tensor([int(row) for _, row in kept])
+    split = _SPLITS.get(split.casefold(), "train")
+    return ImageSet(name, split, images[:len(kept)], labels[rows], classes, path, own=True)
+
+# %% ../nbs/api/3_images/01_data.ipynb #8644e490
+@contextmanager
+def _no_bars(): # of `datasets`
+    shown = datasets.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
+    try: yield
+    finally:
+        if not shown: datasets.enable_progress_bars()
+
+def _parquet_files(path): # below a folder, or the file itself
+    if path.suffix.lower() == ".parquet" and path.is_file(): return [path]
+    return sorted(file for pattern in ("*.parquet", "*/*.parquet") for file in path.glob(pattern))
+
+def _is_table(path): # a parquet file, or a folder that holds some and no images
+    return bool(_parquet_files(path)) and (path.is_file() or not _Walk(path).files)
+
+def _split_of(tables, name, split): # one of several `datasets.Dataset` by name; `split` as in `load_folder`
+    if len(tables) == 1 and split in (None, "train") and next(iter(tables)) not in _SPLITS: return next(iter(tables))
+    found = [key for key in tables if split in (None, _SPLITS.get(key.casefold()))]
+    if not found: raise _NoSplit(f"{name} has no {split!r} split, only {', '.join(tables)}")
+    if len(found) > 1: raise ValueError(f"{name} holds {', '.join(found)}: give the file of one")
+    return found[0]
+
+def _from_parquet(path, split, how):
+    name = Path(os.path.abspath(path)).name.removesuffix(".parquet")
+    with tempfile.TemporaryDirectory() as cache, _no_bars():
+        try:
+            if path.is_dir(): tables = datasets.load_dataset(str(path), cache_dir=cache)
+            else: tables = datasets.load_dataset("parquet", data_files=str(path), cache_dir=cache)
+        except Exception as e:
+            raise ValueError(f"{path} cannot be read as parquet: {str(e).splitlines()[0] or type(e).__name__}") from e
+        chosen = _split_of(tables, path, split)
+        return _from_table(tables[chosen], name, chosen, os.path.abspath(path), *how)
+
+# %% ../nbs/api/3_images/01_data.ipynb #05a57ede
+def fit_images(x:Tensor, # (N, C, H, W), uint8, or float in [-1, 1]
+               size:int|tuple|None=None, # as in `load_folder`
+               channels:int|None=None # 1: grey, 3: colour; None: as they are
+              )->Tensor: # uint8 (N, channels, height, width)
+    "Bring images to a size and to colour or grey, with the pixels that a folder of them would have."
+    x = to_pixels(x) if x.is_floating_point() else x
+    size = tuple(x.shape[2:]) if size is None else as_pair(size)
+    channels = x.shape[1] if _check_channels(channels) is None else channels
+    if tuple(x.shape[1:]) == (channels, *size): return x
+    pictures = (Image.fromarray(image.squeeze(-1).numpy()) for image in x.movedim(1, -1).contiguous())
+    return _stack(_fit(picture.convert("L" if channels == 1 else "RGB"), size) for picture in pictures)
 
 # %% ../nbs/api/3_images/01_data.ipynb #56ed76c3
 _FAR = 16. # no image in [-1, 1] has a value so far from 0, not even before it is clipped
@@ -432,20 +541,75 @@ def _read_npz(path): # -> (N, C, H, W)
     except Exception as e: # zip archives can be broken in more ways than there are errors
         raise ValueError(f"{path}: {str(e).splitlines()[0] if str(e) else type(e).__name__}") from e
 
-def load_images(path:str|Path, # an .npz with `arr_0`, or a folder of images
+def load_images(path:str|Path, # an .npz with `arr_0`, a folder of images, or parquet files
                 channels:int|None=None, # 1: grey, 3: colour; None: as the file has it, grey if all of a folder are
-                *, skip_broken:bool=False # as in `load_folder`
+                *, size:int|tuple|None=None, # as in `load_folder`
+                skip_broken:bool=False # as in `load_folder`
                )->Tensor: # (N, C, H, W): uint8, or float where a file has floats in [-1, 1]
     "Open images that someone made; a file whose floats may have another range is refused, nothing is unpickled."
     path, channels = Path(path), _check_channels(channels)
-    if path.is_dir(): return load_folder(path, channels=channels, split=None, skip_broken=skip_broken).images
+    if path.is_dir() or _is_table(path):
+        return load_own(path, size, channels, split=None, skip_broken=skip_broken).images
     if path.suffix.lower() != ".npz" or (path.exists() and not path.is_file()):
         raise ValueError(f"images come as an .npz file with arr_0 or a folder of images, got {str(path)!r}")
     if skip_broken: raise ValueError(f"skip_broken (--skip-broken) is for folders of images, got {str(path)!r}")
     x = _read_npz(path)
+    if size is not None: x = fit_images(x, size)
     if channels not in (None, x.shape[1]):
         raise ValueError(f"{path}: images of {x.shape[1]} channels, where {channels} are needed")
     return x
+
+# %% ../nbs/api/3_images/01_data.ipynb #f0da663f
+def _from_npz(path, split, size, channels, skip_broken): # an .npz file -> `ImageSet`
+    if skip_broken: raise ValueError(f"skip_broken (--skip-broken) is for folders of images, got {str(path)!r}")
+    if split not in (None, "train"): raise _NoSplit(f"a file of images has no {split!r} split: {path}")
+    images = fit_images(_read_npz(path), size, channels)
+    labels, classes = torch.zeros(len(images), dtype=torch.int64), ("images",)
+    try:
+        with np.load(path, allow_pickle=False) as file: told = {k: file[k] for k in ("labels", "classes") if k in file}
+        if "labels" in told:
+            if told["labels"].shape != (len(images),):
+                raise ValueError(f"labels must be one per image, ({len(images)},), got {told['labels'].shape}")
+            names = told["classes"].tolist() if "classes" in told else None
+            labels, classes = _numbered(told["labels"].tolist(), names)
+    except ValueError as e: raise ValueError(f"{path}: {e}") from e
+    return ImageSet(path.stem, "train", images, labels, classes, os.path.abspath(path), own=True)
+
+def is_own(what:object # what a user named as data
+          )->bool:
+    "Say whether that could be somebody's own images: a folder, a file of images, a data set in memory."
+    if isinstance(what, (datasets.Dataset, datasets.DatasetDict)): return True
+    if not isinstance(what, (str, Path)): return False
+    path = Path(what)
+    return path.is_dir() or (path.suffix.lower() in (".npz", ".parquet") and path.is_file())
+
+def load_own(what:object, # for which `is_own` is true
+             size:int|tuple|None=None, # as in `load_folder`
+             channels:int|None=None, # as in `load_folder`
+             *, split:str|None="train", # as in `load_folder`
+             skip_broken:bool=False # as in `load_folder`
+            )->ImageSet:
+    "Open somebody's own images."
+    how = None if size is None else as_pair(size), _check_channels(channels), skip_broken
+    if isinstance(what, datasets.Dataset): return _from_table(what, "dataset", "train", None, *how)
+    if isinstance(what, datasets.DatasetDict):
+        chosen = _split_of(what, "the data set", split)
+        return _from_table(what[chosen], "dataset", chosen, None, *how)
+    path = Path(what)
+    if path.suffix.lower() == ".npz" and path.is_file(): return _from_npz(path, split, *how)
+    if _is_table(path): return _from_parquet(path, split, how)
+    return load_folder(path, size, channels, split=split, skip_broken=skip_broken)
+
+def load_part(what:object, # for which `is_own` is true
+              split:str="test", # which is wanted
+              last:ImageSet|None=None, # what to return if nothing was kept back; None: the split train
+              **how # as in `load_own`
+             )->ImageSet: # that split; else val, else train
+    "Open the images that were kept back, where some were; else those there are."
+    for name in dict.fromkeys((split, "val")):
+        try: return load_own(what, split=name, **how)
+        except _NoSplit: pass
+    return load_own(what, split="train", **how) if last is None else last
 
 # %% ../nbs/api/3_images/01_data.ipynb #1f95ebe4
 def _as_tensor(x): # a tensor, an array, or any iterable of such, or of PIL images
@@ -488,13 +652,14 @@ def as_images(x:Tensor|str|Path, # float (N, C, H, W) in [-1, 1]; uint8, also (N
     return x.float().clamp(-1, 1)
 
 # %% ../nbs/api/3_images/01_data.ipynb #c2aea0cc
-def load_data(name:str="fashion_mnist", # one of `DATA`, or a folder of images
+def load_data(name:str|Path|datasets.Dataset|datasets.DatasetDict="fashion_mnist", # one of `DATA`, or own images: a
+              # folder of them, parquet files, or an .npz with `arr_0`
               split:str="train", # "train" or "test"; of a folder that has it, "val"
               *, path:str|Path|None=None, # where to look instead of $SLOWDDIM_DATA and the hub
               classes:list[str]|None=None, # names of the classes to keep; None: all
-              size:int|None=None, # of a folder's images: scale and crop to this
-              channels:int|None=None, # of a folder's images: 1 grey, 3 colour; None: grey if all are
-              skip_broken:bool=False # of a folder's images: go on without those that cannot be read
+              size:int|tuple|None=None, # of own images: scale and crop to this; two numbers: height and width
+              channels:int|None=None, # of own images: 1 grey, 3 colour; None: grey if all are
+              skip_broken:bool=False # of own images: go on without those that cannot be read
              )->ImageSet:
     "Open a set of images as one uint8 tensor."
     classes = _class_list(classes)
@@ -507,7 +672,8 @@ def load_data(name:str="fashion_mnist", # one of `DATA`, or a folder of images
         on_hub = [k for k, source in DATA.items() if source.hub_id]
         raise ValueError(f"path is for {', '.join(on_hub)}, got it with {name!r}")
     if named: data = DATA[name].open(split, path)
-    elif isinstance(name, (str, Path)) and Path(name).is_dir():
-        data = load_folder(name, size, channels, split=split, skip_broken=skip_broken)
-    else: raise ValueError(f"data must be one of {', '.join(map(repr, DATA))} or a folder of images, got {name!r}")
+    elif is_own(name): data = load_own(name, size, channels, split=split, skip_broken=skip_broken)
+    else:
+        raise ValueError(f"data must be one of {', '.join(map(repr, DATA))} or a folder of images, an .npz or a "
+                         f".parquet file, got {name!r}")
     return select_classes(data, classes)

@@ -17,6 +17,7 @@ import hashlib
 import math
 import os
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -137,17 +138,34 @@ def make_reference(model:Classifier, # from `load_classifier`
                  preprocessing=_PREPROCESSING, held_out=f"{held_out.split}, {len(held_out)}")
     return dict(mean=stats.mean, cov=stats.cov, held_out=held.half()), facts
 
+# %% ../nbs/api/6_evaluation/03_fid.ipynb #c647dca8
+def halves(data:ImageSet # real images
+          )->tuple[ImageSet, ImageSet]: # with no image in both
+    "Divide images by chance, always in the same way: one half to compare with, one half for the floor."
+    if len(data) < 16: raise ValueError(f"a reference needs at least 16 images, {data.name} has {len(data)}")
+    order = torch.randperm(len(data), generator=seeded_generator(len(data), 4))
+    picks = order[:-(len(data)//2)].sort().values, order[-(len(data)//2):].sort().values
+    return tuple(replace(data, images=data.images[pick], labels=data.labels[pick]) for pick in picks)
+
+def with_reference(model:Classifier, # from `load_classifier`
+                   real:ImageSet, # grey images of its size, whose mean and covariance are the reference
+                   held_out:ImageSet # other real images
+                  )->dict: # as `ImageEval` takes it
+    "Describe other real images than garments; the name says which, so that no score is compared with another's."
+    tensors, facts = make_reference(model, real, held_out)
+    return dict(tensors, name=f"{model.digest}-{facts['key'][:6]}")
+
 # %% ../nbs/api/6_evaluation/03_fid.ipynb #216e6eb2
 class ImageEval:
     "Scores pictures against real ones."
     def __init__(self,
                  model:Classifier, # whose features; has `.digest`
-                 reference:dict, # mean (d,), cov (d, d), held_out (m, d), from `make_reference`
+                 reference:dict, # mean (d,), cov (d, d), held_out (m, d), from `make_reference`; maybe a name
                  bs:int=512 # pictures at a time
                 ):
         self.model, self.bs = model, check_count("bs", bs)
         self.mean, self.cov, self.held_out = reference["mean"], reference["cov"], reference["held_out"].float()
-        self._floors = {}
+        self.name, self._floors = reference.get("name", model.digest), {}
 
     @classmethod
     def fashion_mnist(cls,
@@ -177,7 +195,7 @@ class ImageEval:
         return x if described else _shared_features(self.model, x, self.bs, progress)
 
     def _score(self, value, n, **kwargs):
-        return Score(value, n=n, n_features=len(self.mean), extractor=self.model.digest, **kwargs)
+        return Score(value, n=n, n_features=len(self.mean), extractor=self.name, **kwargs)
 
 # %% ../nbs/api/6_evaluation/03_fid.ipynb #b10f04ea
 def _open_reference(model, file): # the tensors of a reference that fits the model: shipped, cached, or made now

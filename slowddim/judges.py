@@ -22,7 +22,7 @@ from .classifier import Classifier, load_classifier
 from .core import check_finite, check_int, check_number, to_unit
 from .data import ImageSet, as_images
 from .distances import moments
-from .fid import ImageEval, Score, reference_key
+from .fid import ImageEval, Score, halves, reference_key
 from .files import repository_dir
 
 # %% ../nbs/api/6_evaluation/04_judges.ipynb #611c41f7
@@ -57,6 +57,16 @@ class DigitEval:
                     mean_confidence=belief.mean().item(), confidence=confidence)
 
 # %% ../nbs/api/6_evaluation/04_judges.ipynb #8c752210
+def _components(x, n_features): # points (n, D) -> mean, variances, directions (D, d) of the largest
+    if len(x) >= x.shape[1]:
+        centre, cov = moments(x)
+        values, vectors = torch.linalg.eigh(cov)
+        return centre, values, vectors.flip(1)[:, :n_features]
+    centre = x.mean(0) # fewer points than numbers: the n x n products tell the same, and are quicker to decompose
+    away = x - centre
+    values, vectors = torch.linalg.eigh(away @ away.T/(len(x) - 1))
+    return centre, values, torch.linalg.qr(away.T @ vectors.flip(1)[:, :n_features]).Q
+
 class _PixelFeatures:
     "Coefficients of pictures along the main components of real ones."
     def __init__(self,
@@ -65,9 +75,7 @@ class _PixelFeatures:
                 ):
         x = to_unit(real.images).flatten(1).double()
         check_int("n_features", n_features, 1, min(x.shape))
-        self.centre, cov = moments(x)
-        values, vectors = torch.linalg.eigh(cov)
-        self.components = vectors.flip(1)[:, :n_features] # (C*H*W, d), the largest first
+        self.centre, values, self.components = _components(x, n_features)
         self.explained = (values.flip(0)[:n_features].sum()/values.sum()).item()
         self.shape, self.digest = tuple(real.images.shape[1:]), f"pca{n_features}-{reference_key(real, 'pixels')[:6]}"
 
@@ -89,6 +97,15 @@ class PixelEval(ImageEval):
         mean, cov = moments(model.features(to_unit(real.images)))
         held = model.features(to_unit(held_out.images))
         super().__init__(model, dict(mean=mean, cov=cov, held_out=held))
+
+    @classmethod
+    def of(cls,
+           real:ImageSet, # the reference
+           held_out:ImageSet|None=None # other real images, for floors; None: half of the reference, the rest is it
+          )->"PixelEval":
+        "Choose the number of components by the number of images: one for four, at most 64."
+        if held_out is None: real, held_out = halves(real)
+        return cls(real, held_out, max(1, min(64, len(real)//4, real.images[0].numel())))
 
     def features(self,
                  x:Tensor, # images, see `as_images`, or features already

@@ -62,6 +62,16 @@ def _is_ours(file): # a README that we wrote and nobody has changed
     except UnicodeDecodeError: return False
     return text == _marked(text.partition(_MARK)[0])
 
+def own_data(model:Callable # any model
+            )->dict|None: # path, size and channels; None: not somebody's own images, or its card does not say
+    "Say where the images of one's own lie that a model was trained on."
+    card = getattr(model, "card", None)
+    told = card.get("data_from") if isinstance(card, dict) else None
+    if not isinstance(told, dict) or not isinstance(told.get("path"), str): return None
+    size, channels = told.get("size"), told.get("channels")
+    good = isinstance(size, list) and len(size) == 2 and all(type(side) is int and side > 0 for side in size)
+    return dict(path=told["path"], size=tuple(size), channels=channels) if good and channels in (1, 3) else None
+
 def trained_on(model:Callable # any model
               )->tuple[str, list|None]: # name of the data, classes or None; a `ValueError` if its card does not say
     "Say which images a model was trained on."
@@ -70,9 +80,28 @@ def trained_on(model:Callable # any model
     if not isinstance(card, dict): card = {}
     name, settings = card.get("data"), card.get("settings")
     if not isinstance(settings, dict): settings = {}
-    if isinstance(name, str) and name in DATA: return name, settings.get("classes")
+    if isinstance(name, str) and name in DATA and own_data(model) is None: return name, settings.get("classes")
     raise ValueError(f"the model has no card that says on which of {', '.join(map(repr, DATA))} it was trained (its "
                      f"data: {name!r}): give images, an .npz or a folder")
+
+# %% ../nbs/api/4_models/04_pretrained.ipynb #acb1df5e
+def real_images(model:Callable, # any model whose card says what it was trained on
+                split:str="test", # which is wanted; of one's own images without it, val or train
+                last:object=None # the `ImageSet` of the split train, if it is open already
+               ): # an `ImageSet`
+    "Open images of the data that a model was trained on, of its classes and as large as it has them."
+    from slowddim.data import is_own, load_data, load_part, select_classes
+    own = own_data(model)
+    if own is None:
+        name, classes = trained_on(model)
+        return load_data(name, split, classes=classes)
+    path = own.pop("path")
+    if not is_own(path):
+        raise FileNotFoundError(f"the images that the model was trained on are no longer at {path}: give images")
+    settings = model.card.get("settings")
+    classes = settings.get("classes") if isinstance(settings, dict) else None
+    data = load_part(path, split, last, **own, skip_broken=not path.endswith(".npz"))
+    return data if data is last else select_classes(data, classes)
 
 # %% ../nbs/api/4_models/04_pretrained.ipynb #37e48b0c
 _TASK = "unconditional-image-generation"

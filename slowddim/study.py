@@ -41,9 +41,10 @@ from .data import ImageSet, load_data
 from .fast import can_compile, pick_arithmetic, weights_digest
 from .fid import ImageEval
 from .generate import sample_images
+from .judges import PixelEval
 from .latent import encode_steps, reconstruction_error
 from .presets import build_model
-from .pretrained import load_pretrained, trained_on
+from .pretrained import load_pretrained, own_data, real_images
 from .processes import alone, shared
 from .schedule import NoiseSchedule, as_timesteps
 from .train import loss_on, train
@@ -310,8 +311,7 @@ def _reconstruction_settings(setup:Setup, # with a model, its schedule and image
 
 # %% ../nbs/api/7_app/01_study.ipynb #f2b5533d
 def _test_images(model): # of the data and classes that the model was trained on
-    name, classes = trained_on(model)
-    return load_data(name, "test", classes=classes)
+    return real_images(model)
 
 @STUDIES.add("reconstruction", help="error of encoding and decoding test images, by steps and method (DDIM table 2)",
              settings=_reconstruction_settings, images=_test_images,
@@ -330,10 +330,17 @@ def _measure_reconstruction(setup, row):
     return dict(mse=mse, interval=interval, calls=up + row["S"])
 
 # %% ../nbs/api/7_app/01_study.ipynb #8f84d3fc
-def fashion_extractor(model:Callable|None=None # not used: one extractor for all models of Fashion-MNIST
+def component_extractor(model:Callable # whose card says what it was trained on
+                       )->PixelEval:
+    "Describe samples by the main components of the images that a model was trained on."
+    real = real_images(model, "train")
+    others = real_images(model, "test", real)
+    return PixelEval.of(real, None if others.split == real.split else others)
+
+def fashion_extractor(model:Callable|None=None # of Fashion-MNIST, or of somebody's own images
                      )->ImageEval:
-    "Open the feature extractor of Fashion-MNIST, as a study wants it."
-    return ImageEval.fashion_mnist()
+    "Open the feature extractor of Fashion-MNIST, as a study wants it; of own images their main components."
+    return ImageEval.fashion_mnist() if own_data(model) is None else component_extractor(model)
 
 # %% ../nbs/api/7_app/01_study.ipynb #3903ee35
 _SMALL = dict(widths=(64, 96), patch_size=4, unconditional=True)

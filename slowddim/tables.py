@@ -31,12 +31,12 @@ from .generate import image_labels, pick_solver, sample_images
 from .guidance import label_info
 from .judges import DigitEval, PixelEval, read_as_asked
 from .ode import ode_sample
-from .pretrained import trained_on
+from .pretrained import own_data, real_images
 from .interop import schedule_to_diffusers
 from .schedule import SPACINGS
 from .schedulers import DiffusersStyleDDIM, diffusers_sample
 from .steps import SOLVERS
-from .study import STUDIES, Setup, fashion_extractor, mean_and_interval
+from .study import STUDIES, Setup, component_extractor, fashion_extractor, mean_and_interval
 from .files import repository_dir
 
 # %% ../nbs/api/7_app/02_tables.ipynb #7500b712
@@ -262,8 +262,8 @@ def _measure_digits(setup, row):
     return dict(**found, plain=dict(extractor=setup.second.model.digest, **setup.second.read(x)))
 
 def _component_eval(model): # main components of the images that a model was trained on
-    name, classes = trained_on(model)
-    return PixelEval(*(load_data(name, split, classes=classes) for split in ("train", "test")))
+    if own_data(model) is not None: return component_extractor(model)
+    return PixelEval(*(real_images(model, split) for split in ("train", "test")))
 
 @STUDIES.add("pixels", help="colour samples by their main components, by solver and network evaluations",
              extractor=_component_eval,

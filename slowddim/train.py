@@ -35,7 +35,7 @@ from .ddpm import DDPM
 from .files import check_writable, load_tensors, machine_facts
 from .guidance import label_info
 from .noising import add_noise
-from .processes import Processes, shared_work
+from .processes import Processes, alone, shared_work
 from .run import LR_SCHEDULES, StopSignals, Training, borrowed, function_facts
 from .run import images_after, learning_rate, network_facts, optimizer_facts, own_arithmetic, seeded_draws
 from .run import step_index, tell
@@ -234,7 +234,7 @@ def _open_sets(model, data, n_test, classes): # -> training set, test set or Non
     data = select_classes(data, classes) if isinstance(data, ImageSet) else load_data(data, classes=classes)
     if len(data) == 0: raise ValueError(f"{data.name} has no images to train on")
     sets = [data]
-    if n_test and data.name in DATA and data.split == "train":
+    if n_test and data.name in DATA and data.split == "train" and not data.own:
         test = load_data(data.name, "test", path=data.path, classes=list(data.classes))
         pick = torch.randperm(len(test), generator=seeded_generator(0))[:n_test]
         test = replace(test, images=test.images[pick], labels=test.labels[pick])
@@ -277,7 +277,8 @@ def _averaged(model, processes): # its gradients; all begin with the weights of 
     if device.type == "cuda": torch.cuda.set_device(device)
     return DistributedDataParallel(model, device_ids=[device] if device.type == "cuda" else None)
 
-def _run_epochs(run, wrapped, processes, data, test, size, schedule, loss, track, checkpoint, save_every, progress):
+def _run_epochs(run, wrapped, processes, data, test, size, schedule, loss, track, checkpoint, save_every, progress,
+                watch=None):
     cfg, bs, first = run.settings, run.settings["bs"], processes.is_first
     per_epoch, total = -(-len(data)//bs), cfg["total_steps"]
     usual = partial(noise_loss, weighting=cfg["weighting"], lognormal=cfg["lognormal"]) if loss is None else loss
@@ -298,6 +299,8 @@ def _run_epochs(run, wrapped, processes, data, test, size, schedule, loss, track
                 for name, judge in dict(test_losses=loss, **track).items():
                     value = loss_on(_weights(run, 0), test, schedule, size, loss=judge)
                     run.log.setdefault(name, []).append([_images_seen(run), round(value, 6)])
+            if watch is not None and first:
+                with alone(): watch(run, partial(_weights, run, 0)) # the others wait for no share of its work
             asked = processes.largest(stop.pending) # to stop, at this step, all of them
             due = asked or time.perf_counter() - saved > save_every or run.step == total
             if checkpoint is not None and due:
@@ -368,7 +371,8 @@ def _check_use(recipe, info, test): # of values that only some data or networks 
         raise ValueError(f"ema={recipe.ema} needs test images to choose the better average by, and there are none: "
                          f"give one decay")
 
-def _check_loop(n_test, save_every, track, seed):
+def _check_loop(n_test, save_every, track, seed, watch=None):
+    if watch is not None and not callable(watch): raise TypeError(f"watch must be a function, got {watch!r}")
     check_int("n_test", n_test, 0)
     check_number("save_every", save_every, 0)
     if seed is not None: check_int("seed", seed, 0)
@@ -389,6 +393,10 @@ def _identity(model, test, schedule, loss, track, opt, lr): # the same in full, 
     table = hashlib.sha256(schedule.alpha_bar.numpy()).hexdigest()[:12]
     return dict(network=network_facts(model), optimizer_settings=optimizer_facts(opt), lr_shares=shares,
                 losses=measured, test_digest=_data_digest(test), schedule_digest=table)
+
+def _where_from(data): # of somebody's own images, for the card: where they lie and how large they are
+    if not data.own: return {}
+    return dict(data_from=dict(path=data.path, size=list(data.images.shape[2:]), channels=data.images.shape[1]))
 
 def _log(run, processes): # what `train` returns
     facts, seen = run.settings, _images_seen(run)
@@ -420,7 +428,7 @@ def train(model:nn.Module, # its weights change in place, its modes and frozen l
           bs:int=128, # images per step, all processes together
           opt_func:Callable=torch.optim.Adam, # called as opt_func(trainable parameters, lr=lr)
           ddpm:object=None, # `DDPM()` or any schedule; None: `DDPM()`
-          *, data:str|ImageSet="fashion_mnist", # a name, a folder, or an `ImageSet`
+          *, data:str|ImageSet="fashion_mnist", # a name, an `ImageSet`, or own images as `name` in `load_data`
           classes:list[str]|None=None, # names of the classes to train on; None: all
           recipe:Recipe|None=None, # loss, averages, learning rate, ...; None: `Recipe()`
           total_steps:int|None=None, # optimiser steps instead of `n_epochs`
@@ -432,12 +440,13 @@ def train(model:nn.Module, # its weights change in place, its modes and frozen l
           n_test:int=1000, # test images for the loss after each epoch; 0: none, and a folder has none
           track:dict|None=None, # more losses to measure on the test images, by the name they get in the log
           progress:bool=True, # show a bar
+          watch:Callable|None=None, # called after each step with the `Training` and a function that returns the average
           **kwargs # changes to the recipe: any field of `Recipe`
          )->dict: # the log: losses, test_losses, images_per_second, seconds, settings
     "Train a noise predictor (DDPM algorithm 1); ends with the averaged weights in `model`."
     recipe, track = replace(Recipe() if recipe is None else recipe, **kwargs), track or {}
     how = recipe.checked() | check_length(lr, bs, n_epochs, total_steps) | dict(init=init)
-    _check_loop(n_test, save_every, track, seed)
+    _check_loop(n_test, save_every, track, seed, watch)
     weights, device, (file, before) = _trainable(model), model_device(model), _open_checkpoint(checkpoint, resume)
     how |= dict(precision=pick_precision(recipe.precision, device))
     schedule, info = as_schedule(DDPM() if ddpm is None else ddpm), label_info(model)
@@ -456,9 +465,9 @@ def train(model:nn.Module, # its weights change in place, its modes and frozen l
             raise ValueError(f"the processes do not see the same {file}: put it where all of them can read it")
         try:
             _run_epochs(run, wrapped, processes, train_set, test, size, schedule, recipe.loss, track, file, save_every,
-                        progress)
+                        progress, watch)
             model.load_state_dict(_best(run, test, size, schedule, recipe.loss).state_dict())
         except KeyboardInterrupt as stop:
             if run.kept is not None: tell(stop, f"{file} holds step {run.kept} of {settings['total_steps']}")
             raise
-    return _log(run, processes)
+    return _log(run, processes) | _where_from(train_set)
