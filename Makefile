@@ -47,7 +47,7 @@ nbdev2_test: ## the same under nbdev 2, in an environment of its own (.venv-nbde
 	@OMP_NUM_THREADS=1 MPLBACKEND=agg .venv-nbdev2/bin/nbdev_test --n_workers 2 --timing
 
 pytest: $(VENV)/.installed-dev
-	@MPLBACKEND=agg $(BIN)/python -m pytest
+	@OMP_NUM_THREADS=1 MPLBACKEND=agg $(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/.installed-dev
 	@$(BIN)/ruff check slowddim tests tools nbs
