@@ -36,6 +36,9 @@ def _of_size(model, path, channels, skip_broken): # images of a file or folder, 
     try: images = load_images(path, channels, **how)
     except MixedSizes: return load_images(path, channels, size=drawn, **how)
     too_large = any(have > most for have, most in zip(images.shape[2:], model_shape(model)[1:]))
+    if too_large and not Path(path).is_dir(): # a file of pixels is meant as it is
+        sizes = ["x".join(map(str, pair)) for pair in (images.shape[2:], model_shape(model)[1:])]
+        raise ValueError("{} has images of {}, the model takes {}".format(path, *sizes))
     return fit_images(images, drawn) if too_large else images
 
 def _real_images(model, n, path, usual=8, skip_broken=False): # -> images (n, C, H, W) in [-1, 1] as the model has them,
