@@ -41,8 +41,8 @@ def _of_size(model, path, channels, skip_broken): # images of a file or folder, 
         raise ValueError("{} has images of {}, the model takes {}".format(path, *sizes))
     return fit_images(images, drawn) if too_large else images
 
-def _real_images(model, n, path, usual=8, skip_broken=False): # -> images (n, C, H, W) in [-1, 1] as the model has them,
-    # padded and on its device, and a name
+def _real_images(model, n, path, usual=8, skip_broken=False, pairs=False): # -> images (n, C, H, W) in [-1, 1] as the
+    # model has them, padded and on its device, and a name; `n` pairs of images, if they are wanted
     from slowddim.core import check_int, model_device, model_shape, pad_images, to_unit
     from slowddim.pretrained import real_images
     from slowddim.viz import as_bytes
@@ -54,7 +54,9 @@ def _real_images(model, n, path, usual=8, skip_broken=False): # -> images (n, C,
     else:
         wanted = channels if Path(path).is_dir() else None
         images, name = as_bytes(_of_size(model, path, wanted, skip_broken)), str(path)
-    n = min(usual, len(images)) if n is None else check_int("n (number of images)", n, 1, len(images))
+    if n is None: n = min(usual, len(images))
+    elif pairs: n = 2*check_int("n (number of interpolations)", n, 1, max(1, len(images)//2))
+    else: n = check_int("n (number of images)", n, 1, len(images))
     if images.shape[1] != channels:
         raise ValueError(f"{name} has {images.shape[1]} channels, the model wants {channels}")
     return pad_images(to_unit(images[:n]), size).to(model_device(model)), name
@@ -166,7 +168,7 @@ def run_interpolate(images:str|None=None, # an .npz or a folder: from its 1st im
         if images is None: ends = _latents(network, 2*_how_many(n, 6), seed, start)
         else:
             how = dict(solver="ddim") # only DDIM without clipping is undone by `encode`
-            x_0, name = _real_images(network, None if n is None else 2*n, images, 12, skip_broken)
+            x_0, name = _real_images(network, n, images, 12, skip_broken, pairs=True)
             if len(x_0) < 2: raise ValueError(f"an interpolation needs two images, {name} has one")
             ends = encode(network, x_0[:len(x_0)//2*2], schedule, steps, refine=1, guess="last", progress=not quiet)
         latents = interpolate(ends[::2], ends[1::2], frames).transpose(0, 1).flatten(0, 1)
