@@ -538,6 +538,7 @@ def _read_npz(path): # -> (N, C, H, W)
         with zipfile.ZipFile(path) as archive: _check_archive(archive, path.stat().st_size)
         with np.load(path, allow_pickle=False) as file: return _as_stored(file["arr_0"])
     except (FileNotFoundError, PermissionError): raise
+    except zipfile.BadZipFile as e: raise ValueError(f"{path} is no .npz file, or only a part of one ({e})") from e
     except Exception as e: # zip archives can be broken in more ways than there are errors
         raise ValueError(f"{path}: {str(e).splitlines()[0] if str(e) else type(e).__name__}") from e
 

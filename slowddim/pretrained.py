@@ -13,6 +13,7 @@ __all__ = ['ModelCard', 'load_pretrained', 'copy_weights_', 'save_pretrained', '
 
 # %% ../nbs/api/4_models/04_pretrained.ipynb #cf55f9cd
 import hashlib
+import json
 import math
 import os
 import re
@@ -340,6 +341,14 @@ def _refused(name, error): # by the hub, in one line
     said = " ".join(str(said or "").split())
     return f"the hub did not take {name!r}: {told or said or type(error).__name__}"
 
+def _as_published(file): # its bytes; a card without the place of the data on this machine
+    if file.name != CARD_FILE: return file.read_bytes()
+    card = read_json(file)
+    source = card.get("data_from")
+    if not isinstance(source, dict) or not source.get("path"): return file.read_bytes()
+    source["path"] = Path(source["path"]).name
+    return json.dumps(card, indent=1, ensure_ascii=False).encode()
+
 def push_pretrained(folder:str|Path, # as `save_pretrained` writes it
                     name:str, # where to: owner/model, made if it is not there
                     *, private:bool=False # make it for you alone; refused if it is there and public
@@ -354,7 +363,7 @@ def push_pretrained(folder:str|Path, # as `save_pretrained` writes it
     if get_token() is None: raise ValueError("the hub wants to know who you are: hf auth login, or set HF_TOKEN")
     if trouble := _hub_trouble(name): raise OSError(f"{name!r} is not pushed: {trouble}")
     files = [file for file in _HUB_FILES if "/" not in file and (folder/file).is_file()]
-    parts = [CommitOperationAdd(path_in_repo=file, path_or_fileobj=str(folder/file)) for file in files]
+    parts = [CommitOperationAdd(path_in_repo=file, path_or_fileobj=_as_published(folder/file)) for file in files]
     parts.append(CommitOperationAdd(path_in_repo="README.md", path_or_fileobj=_readme(folder)))
     api = HfApi(library_name="slowddim")
     with _quiet_hub():

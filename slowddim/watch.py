@@ -24,6 +24,7 @@ from .core import check_choice, check_int, check_number, evaluating
 from .files import as_path, atomic_path, check_model_folder, check_writable
 from .generate import sample_images
 from .pretrained import save_pretrained
+from .processes import shared
 from .run import Training, images_after
 from .schedule import NoiseSchedule, as_schedule
 from .viz import image_grid
@@ -97,7 +98,7 @@ class Watch:
         self.strip = self.folder.with_name(f"{self.folder.name}.samples.png")
         if self.seconds is not None: _read_strip(check_writable("--sample-every", self.strip))
         self.log_with, self.tracker, self.drawn, self.seen = log_with, None, None, None
-        if log_with is not None: self.tracker = _open_tracker(log_with, self.folder)
+        if log_with is not None and shared().is_first: self.tracker = _open_tracker(log_with, self.folder)
 
     def __enter__(self): return self
 

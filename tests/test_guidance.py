@@ -61,7 +61,8 @@ def scheduler_loop(sched, model, x, eta): # in float64; diffusers_sample starts 
 
 
 @pytest.mark.parametrize("make, eta", [(DiffusersStyleDDIM, 0.), (DiffusersStyleDDIM, 1.), (DiffusersStyleDDPM, None),
-                                       (lambda: DDIMScheduler(clip_sample=False), 0.)], ids=str)
+                                       (lambda: DDIMScheduler(clip_sample=False), 0.)],
+                         ids=["ddim-0", "ddim-1", "ddpm", "theirs"])
 def test_schedulers_see_a_plain_model(make, eta, mixture, two, schedule):
     def model_of(oracle): return lambda x, t: oracle(x, t.expand(len(x)))
     sched, x_T = make(), torch.randn(5, 1, 2, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
