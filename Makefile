@@ -29,7 +29,7 @@ sample: $(VENV)/.installed ## 64 images in 20 network calls -> samples.png
 
 test: check nbdev_test pytest ## everything that must hold
 
-trust: $(VENV)/.installed-dev ## everything that users, disks and other programs do: results/reliability.json (hours)
+trust: $(VENV)/.installed-dev ## everything that users, disks and other programs do: results/reliability.json (a quarter of an hour)
 	@$(BIN)/python tools/trust.py
 
 check: $(VENV)/.installed-dev ## notebooks, modules and README agree
