@@ -32,6 +32,7 @@ from slowddim.schedulers import *
 from slowddim.run import *
 from slowddim.optim import *
 from slowddim.train import *
+from slowddim.watch import *
 from slowddim.continuous import *
 from slowddim.presets import *
 from slowddim.adaptive import *

@@ -581,11 +581,13 @@ def run_fid(images:str, # an .npz with arr_0, or a folder of images; 28x28 and g
            )->str: # what to tell the user
     "Score images against real ones."
     from slowddim.commands import check_out
+    from slowddim.core import check_count
     from slowddim.data import load_images
     from slowddim.fid import ImageEval
     from slowddim.files import write_json
     from slowddim.processes import shared
     if device is not None and str(device) != "cpu": raise ValueError(f"--device must be cpu for fid, got {device!r}")
+    check_count("bs", batch_size)
     if out is not None: check_out(out)
     tic = time.perf_counter()
     if reference is not None:
@@ -655,8 +657,9 @@ def parse_args(argv:list[str] # e.g. `["train", "--preset", "mnist"]`
 
 # %% ../nbs/api/7_app/05_cli.ipynb #538d4240
 _BEHIND = { # parameters and words in messages -> the option that sets them, or what a user would call them
-    "timesteps": "--steps", "S": "--steps", "model": "--init", "mean of log sigma": "--lognormal",
-    "deviation of log sigma": "--lognormal", "sample_size": "the size of the images",
+    "timesteps": "--steps", "S": "--steps", "n_epochs": "--epochs", "model": "--init",
+    "mean of log sigma": "--lognormal", "deviation of log sigma": "--lognormal",
+    "sample_size": "the size of the images",
 }
 
 def _typed_names(argv): # of a command line: what messages call a parameter -> how it is typed

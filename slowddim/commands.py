@@ -28,7 +28,7 @@ def open_model(model:str="fashion_mnist", # as `name` in `slowddim.pretrained.lo
     for S in steps: check_int("steps", S, 1, schedule.n_steps)
     return network, schedule
 
-def _of_size(model, path, channels, skip_broken): # images of a file or folder, scaled if they are too large
+def _of_size(model, path, channels, skip_broken): # images of a file; of a folder, scaled if they are too large
     from slowddim.core import as_pair, model_shape
     from slowddim.data import MixedSizes, fit_images, load_images
     drawn = as_pair(getattr(model.config, "image_size", None) or model_shape(model)[1:])
@@ -36,9 +36,7 @@ def _of_size(model, path, channels, skip_broken): # images of a file or folder, 
     try: images = load_images(path, channels, **how)
     except MixedSizes: return load_images(path, channels, size=drawn, **how)
     too_large = any(have > most for have, most in zip(images.shape[2:], model_shape(model)[1:]))
-    if too_large and not Path(path).is_dir(): # a file of pixels is meant as it is
-        sizes = ["x".join(map(str, pair)) for pair in (images.shape[2:], model_shape(model)[1:])]
-        raise ValueError("{} has images of {}, the model takes {}".format(path, *sizes))
+    if not Path(path).is_dir(): return images # a file of pixels is meant as it is
     return fit_images(images, drawn) if too_large else images
 
 def _real_images(model, n, path, usual=8, skip_broken=False, pairs=False): # -> images (n, C, H, W) in [-1, 1] as the

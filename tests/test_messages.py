@@ -65,6 +65,7 @@ def test_a_bad_value_is_answered_in_the_words_of_the_command_line(command, optio
     monkeypatch.setattr(train, "_run_epochs", began)
     base = BASE.get(command, "--model tiny")
     if option == "--size": base = base.replace("digits", "photos") # the digits have their own
+    if option == "--size" and command == "fid": base += " --reference grey.npz"
     try: code = main([*command.split(), *base.split(), option, *words])
     except SystemExit as e: code = e.code
     said = capsys.readouterr().err

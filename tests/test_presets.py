@@ -38,7 +38,7 @@ def test_a_preset_changes_defaults_and_options_change_the_preset():
 @pytest.mark.parametrize("args, message", [
     (["--preset", "cifar"], "--preset must be one of"),
     (["--preset", "mnist", "--size", "64"], "--size is for folders, mnist has its own"),
-    (["--continuous", "--schedule", "cosine"], "continuous time has its own schedule, got schedule='cosine'"),
+    (["--continuous", "--schedule", "cosine"], "continuous time has its own schedule, got --schedule 'cosine'"),
     (["--preset", "celeba_hq"], "needs --data, a folder of images"),
     (["--preset", "mnist", "--attention", "5"], "attention must be"),
 ])

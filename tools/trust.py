@@ -1,7 +1,7 @@
 """Try everything that users, disks and other programs do to the library, and write how much of it held.
 
-Run: python tools/trust.py [--kind 7] [--few]   (`make trust`; a quarter of an hour). Writes results/reliability.json, a row as
-each kind ends; the same command goes on with the kinds that are not there yet, or were tried on other code.
+Run: python tools/trust.py [--kind 7] [--few]   (`make trust`; a quarter of an hour). Writes results/reliability.json,
+a row as each kind ends; the same command goes on with the kinds that are not there yet, or were tried on other code.
 """
 import argparse
 import hashlib

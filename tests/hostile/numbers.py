@@ -235,7 +235,7 @@ def statistics(folder, n):
 @case(kind=1)
 def scores_of_a_broken_classifier(folder, n):
     net = PlainClassifier((8, 8), (1, 1), 6, image_size=28).eval()
-    net.digest, net.card = "0", {}
+    net.card = {}
     with torch.no_grad(): net.hidden[0].weight[0, 0] = NAN
     a, b = noise(60, 6), noise(60, 6, seed=1)
     mean, cov = moments(b)
