@@ -4,7 +4,7 @@ Each library runs in processes of its own, in the shortest way that its document
 typed, what happens with images as people have them, with Ctrl-C and with a NaN, what is on the disk afterwards, and how
 fast the same network trains. What the rows say is found by running, not written by hand.
 
-Writes results/own_images.json. Run: python benchmarks/own_images.py [--rounds 9] [--quick]   (about five minutes)
+Writes results/own_images.json. Run: python benchmarks/own_images.py [--rounds 5] [--quick]   (some minutes)
 """
 import argparse
 import contextlib
@@ -304,7 +304,7 @@ def everything(library:str, home:Path, count)->dict: # the rows' entries
 def network_and_schedule(): # for the timing: one network and one schedule for all
     "Build the network that all libraries train."
     torch.manual_seed(0)
-    return UNet(SIZE, 3, (8, 32), patch_size=1), linear_schedule()
+    return UNet(SIZE, 3, (8, 32)), linear_schedule()
 
 
 def train_without_end(library:str)->None:
@@ -404,21 +404,22 @@ def interrupt(library:str, home:Path)->tuple[str, str]: # what is kept, and what
     return ("weights are kept" if kept else "nothing is kept"), ("goes on" if on else "starts anew")
 
 
-def race(homes:dict, rounds:int, seconds:float)->dict: # library -> images a second, one a round
-    "Let the training loops take turns: all are started, and all but one are stopped."
-    racers, found = {}, {name: [] for name in homes}
+def race(homes:dict, rounds:int)->dict: # library -> images a second, one a round
+    "Let the training loops take turns of one epoch: all are started, and all but one are stopped."
+    racers, epoch, found = {}, N_IMAGES//BS, {name: [] for name in homes}
     try:
         for name, home in homes.items():
             racers[name] = Process("endless", name, home)
-            racers[name].wait_for(3*N_IMAGES//BS) # three passes over the folder to warm up
+            racers[name].wait_for(epoch + 1) # warm
             racers[name].signal(signal.SIGSTOP)
         for i in range(rounds):
             names = list(racers)
             for name in names[i % 3:] + names[:i % 3]:
                 racer = racers[name]
                 racer.signal(signal.SIGCONT)
+                racer.wait_for(racer.steps + 1)
                 before, tic = racer.steps, time.perf_counter()
-                time.sleep(seconds)
+                racer.wait_for(before + epoch)
                 done, took = racer.steps - before, time.perf_counter() - tic
                 racer.signal(signal.SIGSTOP)
                 found[name].append(BS*done/took)
@@ -436,7 +437,7 @@ def count_lines(library:str)->str:
     return f"{len(lines)} of {'a shell' if library == OURS else 'Python'}"
 
 
-def spread(values:list)->dict: # median, and the second smallest and largest of nine
+def spread(values:list)->dict: # median, and the ends without an eighth at each side
     "Summarise one value a round."
     values = sorted(values)
     cut = len(values)//8
@@ -444,7 +445,7 @@ def spread(values:list)->dict: # median, and the second smallest and largest of 
                 interval=[round(values[cut], 3), round(values[-1 - cut], 3)])
 
 
-def measure(home:Path, rounds:int, seconds:float)->list[dict]: # a row for each question, an entry for each library
+def measure(home:Path, rounds:int)->list[dict]: # a row for each question, an entry for each library
     "Ask all libraries everything."
     homes = {name: home/name/"home" for name in LIBRARIES}
     draw_probes(homes[OURS])
@@ -455,7 +456,7 @@ def measure(home:Path, rounds:int, seconds:float)->list[dict]: # a row for each 
     print("Ctrl-C ...", flush=True)
     ctrl_c = {name: interrupt(name, place) for name, place in homes.items()}
     print("training in turns ...", flush=True)
-    speeds = race(homes, rounds, seconds)
+    speeds = race(homes, rounds)
 
     def row(what, entry): return {"what": what} | {name: entry(name) for name in LIBRARIES}
     rows = [row("lines typed, from the folder to a sheet of samples", count_lines)]
@@ -480,8 +481,8 @@ def facts()->dict:
 def main()->None:
     "Measure, print and write."
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--rounds", type=int, default=9, help="turns of each training loop, at least 5")
-    p.add_argument("--quick", action="store_true", help="3 short turns, nothing written")
+    p.add_argument("--rounds", type=int, default=5, help="turns of each training loop, at least 5")
+    p.add_argument("--quick", action="store_true", help="2 turns, nothing written")
     p.add_argument("--child", nargs=4, help=argparse.SUPPRESS)
     args = p.parse_args()
     if args.child:
@@ -493,7 +494,7 @@ def main()->None:
     torch.set_num_threads(1)
     tic = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        rows = measure(Path(folder), *(3, 0.5) if args.quick else (args.rounds, 2.))
+        rows = measure(Path(folder), 2 if args.quick else args.rounds)
     for row in rows: print(row["what"], *(f"  {name}: {row[name]}" for name in LIBRARIES), sep="\n")
     print(f"{time.perf_counter() - tic:.0f} s")
     if args.quick: return
