@@ -4,7 +4,7 @@ Each library runs in processes of its own, in the shortest way that its document
 typed, what happens with images as people have them, with Ctrl-C and with a NaN, what is on the disk afterwards, and how
 fast the same network trains. What the rows say is found by running, not written by hand.
 
-Writes results/own_images.json. Run: python benchmarks/own_images.py [--rounds 5] [--quick]   (some minutes)
+Writes results/own_images.json. Run: python benchmarks/own_images.py [--rounds 5] [--quick]   (about nine minutes on a busy core)
 """
 import argparse
 import contextlib
@@ -360,7 +360,7 @@ class Process:
     @property
     def steps(self)->int: return int(self.count[0])
 
-    def signal(self, what:int)->None: os.killpg(self.run.pid, what)
+    def send(self, what:int)->None: os.killpg(self.run.pid, what)
 
     def wait_for(self, steps:int, seconds:float=240.)->None:
         "Wait until so many steps are done."
@@ -371,7 +371,7 @@ class Process:
 
     def end(self)->None:
         "End what we have started."
-        with contextlib.suppress(ProcessLookupError): self.signal(signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError): self.send(signal.SIGKILL)
         self.run.wait()
 
 
@@ -390,7 +390,7 @@ def interrupt(library:str, home:Path)->tuple[str, str]: # what is kept, and what
     first = Process("interrupted", library, home)
     try:
         first.wait_for(LONGER["steps"]//2)
-        first.signal(signal.SIGINT)
+        first.send(signal.SIGINT)
         first.run.wait(60)
     except subprocess.TimeoutExpired: return "does not end", ""
     finally: first.end()
@@ -411,17 +411,17 @@ def race(homes:dict, rounds:int)->dict: # library -> images a second, one a roun
         for name, home in homes.items():
             racers[name] = Process("endless", name, home)
             racers[name].wait_for(epoch + 1) # warm
-            racers[name].signal(signal.SIGSTOP)
+            racers[name].send(signal.SIGSTOP)
         for i in range(rounds):
             names = list(racers)
             for name in names[i % 3:] + names[:i % 3]:
                 racer = racers[name]
-                racer.signal(signal.SIGCONT)
+                racer.send(signal.SIGCONT)
                 racer.wait_for(racer.steps + 1)
                 before, tic = racer.steps, time.perf_counter()
                 racer.wait_for(before + epoch)
                 done, took = racer.steps - before, time.perf_counter() - tic
-                racer.signal(signal.SIGSTOP)
+                racer.send(signal.SIGSTOP)
                 found[name].append(BS*done/took)
     finally:
         for racer in racers.values(): racer.end()
@@ -492,6 +492,7 @@ def main()->None:
     absent = [name for name in LIBRARIES[1:] if importlib.util.find_spec(name.replace("-", "_")) is None]
     if absent: p.error(f"{', '.join(absent)} cannot be imported: pip install -e '.[bench]'")
     torch.set_num_threads(1)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143)) # so that what was started is ended
     tic = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         rows = measure(Path(folder), 2 if args.quick else args.rounds)
