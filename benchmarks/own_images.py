@@ -4,7 +4,8 @@ Each library runs in processes of its own, in the shortest way that its document
 typed, what happens with images as people have them, with Ctrl-C and with a NaN, what is on the disk afterwards, and how
 fast the same network trains. What the rows say is found by running, not written by hand.
 
-Writes results/own_images.json. Run: python benchmarks/own_images.py [--rounds 5] [--quick]   (about nine minutes on a busy core)
+Writes results/own_images.json, after about nine minutes on a busy core.
+Run: python benchmarks/own_images.py [--rounds 5] [--quick]
 """
 import argparse
 import contextlib
