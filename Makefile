@@ -114,6 +114,7 @@ $(VENV)/.installed-bench: $(METADATA) | $(VENV)/.installed
 
 bench: $(VENV)/.installed-bench ## speed and memory beside other libraries (about twenty quiet minutes on two cores; resumes)
 	@$(BIN)/python benchmarks/bench.py
+	@$(BIN)/python benchmarks/own_images.py
 
 bench-quick: $(VENV)/.installed-bench ## the same with tiny sizes into results/quick: does the script run?
 	@$(BIN)/python benchmarks/bench.py --quick
