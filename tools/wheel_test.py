@@ -121,6 +121,27 @@ print(json.dumps(dict(file=slowddim.__file__, version=slowddim.__version__)))
 """
 
 
+PHOTOS = """
+import numpy, pathlib
+from PIL import Image
+rng = numpy.random.default_rng(0)
+for i in range(40):
+    place = pathlib.Path("photos", ("dark", "bright")[i % 2])
+    place.mkdir(parents=True, exist_ok=True)
+    pixels = rng.integers(120*(i % 2), 120 + 120*(i % 2), (*rng.integers(9, 14, 2), 3), dtype=numpy.uint8)
+    Image.fromarray(pixels).convert(("RGB", "L", "P", "RGBA")[i//2 % 4]).save(place/f"{i}.png")
+(place/"broken.jpg").write_bytes(b"half an image")
+"""
+EVENING = """
+train --data photos --size 8 --skip-broken --widths 32 --patch-size 1 --total-steps 30 --bs 8 --sample-every 0 --out own
+sample --model own --label all --n 4 --steps 4 --out asked.png
+sample --model own --n 40 --steps 4 --out samples.npz
+fid samples.npz --reference photos --skip-broken --size 8 --out score.json
+reconstruct photos --model own --skip-broken --n 4 --steps 4 --out round.png
+interpolate --model own --n 2 --steps 4 --out between.png
+""" # what somebody does who has a folder of images
+
+
 def use(bin:Path, folder:Path, version:str):
     "Use the installed package in an empty folder."
     hidden = ("PYTHONPATH", "SLOWDDIM_DATA", "VIRTUAL_ENV")
@@ -136,6 +157,9 @@ def use(bin:Path, folder:Path, version:str):
     print(run(command, *sample, cwd=folder, env=env).strip())
     left = [p.name for p in folder.iterdir()]
     if left != ["samples.png"]: sys.exit(f"files in the folder: {left}")
+    run(python, "-c", PHOTOS, cwd=folder, env=env)
+    for line in EVENING.strip().splitlines():
+        print(f"slowddim {line}", run(command, *line.split(), "--quiet", cwd=folder, env=env).strip(), sep="\n")
 
 
 def main():
