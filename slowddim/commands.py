@@ -57,6 +57,9 @@ def _real_images(model, n, path, usual=8, skip_broken=False, pairs=False): # -> 
     else: n = check_int("n (number of images)", n, 1, len(images))
     if images.shape[1] != channels:
         raise ValueError(f"{name} has {images.shape[1]} channels, the model wants {channels}")
+    if any(have > most for have, most in zip(images.shape[2:], size)):
+        pairs = ["x".join(map(str, pair)) for pair in (images.shape[2:], size)]
+        raise ValueError("{} has images of {}, the model takes {}".format(name, *pairs))
     return pad_images(to_unit(images[:n]), size).to(model_device(model)), name
 
 # %% ../nbs/api/7_app/03_commands.ipynb #796a06f1
