@@ -11,7 +11,7 @@ from PIL import Image
 
 ROOT = Path(__file__).parent.parent
 MAX_WIDTH = 640 # pixels
-PALETTES = ((128, 20_000), (48, 45_000), (16, float("inf"))) # colours, and the bytes up to which they are kept
+PALETTES = ((64, 15_000), (24, float("inf"))) # colours, and the bytes up to which they are kept
 
 
 def palette_method(picture:Image.Image)->Image.Quantize:
@@ -21,7 +21,7 @@ def palette_method(picture:Image.Image)->Image.Quantize:
     drawn = (pixels != paper).any(-1)
 
     def change(method):
-        quantized = np.asarray(picture.quantize(PALETTES[1][0], method=method, kmeans=1).convert("RGB"))
+        quantized = np.asarray(picture.quantize(PALETTES[0][0], method=method, kmeans=1).convert("RGB"))
         return np.abs(quantized - pixels)[drawn].mean() if drawn.any() else 0.
 
     return min((Image.Quantize.MEDIANCUT, Image.Quantize.FASTOCTREE), key=change)
