@@ -35,8 +35,8 @@ def _of_size(model, path, channels, skip_broken): # images of a file; of a folde
     how = dict(skip_broken=skip_broken)
     try: images = load_images(path, channels, **how)
     except MixedSizes: return load_images(path, channels, size=drawn, **how)
-    too_large = any(have > most for have, most in zip(images.shape[2:], model_shape(model)[1:]))
     if not Path(path).is_dir(): return images # a file of pixels is meant as it is
+    too_large = any(have > most for have, most in zip(images.shape[2:], model_shape(model)[1:]))
     return fit_images(images, drawn) if too_large else images
 
 def _real_images(model, n, path, usual=8, skip_broken=False, pairs=False): # -> images (n, C, H, W) in [-1, 1] as the
@@ -58,8 +58,8 @@ def _real_images(model, n, path, usual=8, skip_broken=False, pairs=False): # -> 
     if images.shape[1] != channels:
         raise ValueError(f"{name} has {images.shape[1]} channels, the model wants {channels}")
     if any(have > most for have, most in zip(images.shape[2:], size)):
-        pairs = ["x".join(map(str, pair)) for pair in (images.shape[2:], size)]
-        raise ValueError("{} has images of {}, the model takes {}".format(name, *pairs))
+        given, taken = ("x".join(map(str, pair)) for pair in (images.shape[2:], size))
+        raise ValueError(f"{name} has images of {given}, the model takes {taken}")
     return pad_images(to_unit(images[:n]), size).to(model_device(model)), name
 
 # %% ../nbs/api/7_app/03_commands.ipynb #796a06f1
