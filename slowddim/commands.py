@@ -31,17 +31,19 @@ def open_model(model:str="fashion_mnist", # as `name` in `slowddim.pretrained.lo
 def _of_size(model, path, channels, skip_broken): # images of a file; of a folder, scaled if they are too large
     from slowddim.core import as_pair, model_shape
     from slowddim.data import MixedSizes, fit_images, load_images
+    from slowddim.files import as_path
     drawn = as_pair(getattr(model.config, "image_size", None) or model_shape(model)[1:])
     how = dict(skip_broken=skip_broken)
     try: images = load_images(path, channels, **how)
     except MixedSizes: return load_images(path, channels, size=drawn, **how)
-    if not Path(path).is_dir(): return images # a file of pixels is meant as it is
+    if not as_path(path).is_dir(): return images # a file of pixels is meant as it is
     too_large = any(have > most for have, most in zip(images.shape[2:], model_shape(model)[1:]))
     return fit_images(images, drawn) if too_large else images
 
 def _real_images(model, n, path, usual=8, skip_broken=False, pairs=False): # -> images (n, C, H, W) in [-1, 1] as the
     # model has them, padded and on its device, and a name; `n` pairs of images, if they are wanted
     from slowddim.core import check_int, model_device, model_shape, pad_images, to_unit
+    from slowddim.files import as_path
     from slowddim.pretrained import real_images
     from slowddim.viz import as_bytes
     channels, *size = model_shape(model)
@@ -50,7 +52,7 @@ def _real_images(model, n, path, usual=8, skip_broken=False, pairs=False): # -> 
         data = real_images(model)
         images, name = data.images, f"{data.name}/{data.split}"
     else:
-        wanted = channels if Path(path).is_dir() else None
+        wanted = channels if as_path(path).is_dir() else None
         images, name = as_bytes(_of_size(model, path, wanted, skip_broken)), str(path)
     if n is None: n = min(usual, len(images))
     elif pairs: n = 2*check_int("n (number of interpolations)", n, 1, max(1, len(images)//2))

@@ -35,6 +35,7 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from .core import Registry, as_pair, check_choice, check_int, pad_images, progress_bar, to_pixels, to_unit
+from .files import as_path
 
 # %% ../nbs/api/3_images/01_data.ipynb #8bfe3e17
 @dataclass(frozen=True, repr=False)
@@ -189,10 +190,10 @@ def find_data(name:str, # "fashion_mnist", "mnist" or "cifar10"
     "Say where a data set would be opened from."
     check_choice("data set", name, [k for k, source in DATA.items() if source.hub_id])
     if path is not None:
-        if not Path(path).is_dir(): raise FileNotFoundError(f"no data folder at {path}")
-        return str(path)
+        if not as_path(path).is_dir(): raise FileNotFoundError(f"no data folder at {path}")
+        return str(as_path(path))
     root = os.environ.get("SLOWDDIM_DATA")
-    return str(Path(root)/name) if root and (Path(root)/name).is_dir() else DATA[name].hub_id
+    return str(as_path(root)/name) if root and (as_path(root)/name).is_dir() else DATA[name].hub_id
 
 # %% ../nbs/api/3_images/01_data.ipynb #75c2772f
 def _open(name, split, path): # -> datasets.Dataset, or one error that says what was tried
@@ -369,7 +370,7 @@ def load_folder(folder:str|Path, # holds images, or one sub-folder of images per
                 skip_broken:bool=False # go on without images that cannot be read
                )->ImageSet:
     "Open a folder of images, one after another."
-    folder, channels = Path(folder), _check_channels(channels)
+    folder, channels = as_path(folder), _check_channels(channels)
     size = None if size is None else as_pair(size)
     if split is not None: check_choice("split", split, ("train", "test", "val"))
     if not folder.is_dir(): raise FileNotFoundError(f"no folder {folder}")
@@ -548,7 +549,7 @@ def load_images(path:str|Path, # an .npz with `arr_0`, a folder of images, or pa
                 skip_broken:bool=False # as in `load_folder`
                )->Tensor: # (N, C, H, W): uint8, or float where a file has floats in [-1, 1]
     "Open images that someone made; a file whose floats may have another range is refused, nothing is unpickled."
-    path, channels = Path(path), _check_channels(channels)
+    path, channels = as_path(path), _check_channels(channels)
     if path.is_dir() or _is_table(path):
         return load_own(path, size, channels, split=None, skip_broken=skip_broken).images
     if path.suffix.lower() != ".npz" or (path.exists() and not path.is_file()):
@@ -581,7 +582,7 @@ def is_own(what:object # what a user named as data
     "Say whether that could be somebody's own images: a folder, a file of images, a data set in memory."
     if isinstance(what, (datasets.Dataset, datasets.DatasetDict)): return True
     if not isinstance(what, (str, Path)): return False
-    path = Path(what)
+    path = as_path(what)
     return path.is_dir() or (path.suffix.lower() in (".npz", ".parquet") and path.is_file())
 
 def load_own(what:object, # for which `is_own` is true
@@ -596,7 +597,7 @@ def load_own(what:object, # for which `is_own` is true
     if isinstance(what, datasets.DatasetDict):
         chosen = _split_of(what, "the data set", split)
         return _from_table(what[chosen], "dataset", chosen, None, *how)
-    path = Path(what)
+    path = as_path(what)
     if path.suffix.lower() == ".npz" and path.is_file(): return _from_npz(path, split, *how)
     if _is_table(path): return _from_parquet(path, split, how)
     return load_folder(path, size, channels, split=split, skip_broken=skip_broken)

@@ -30,7 +30,7 @@ from .data import ImageSet, as_images, load_data
 from .distances import FeatureStats, frechet_distance, kernel_distance, moments
 from .distances import precision_recall as share_of_each
 from .files import as_path, load_tensors, save_tensors, weights_dir
-from .processes import shared
+from .processes import alone, shared
 
 # %% ../nbs/api/6_evaluation/03_fid.ipynb #fd9463e5
 class Score(float):
@@ -102,20 +102,11 @@ def reference_key(data:ImageSet, # real pictures
 @torch.inference_mode()
 def image_features(model:Classifier, # from `load_classifier`
                    x:Tensor, # images, see `as_images`
-                   bs:int=512, # pictures at a time
+                   bs:int=512, # images at a time
                    progress:bool=False # show a bar
                   )->Tensor: # (N, d) float32
-    "Describe pictures, a batch at a time."
-    starts = progress_bar(range(0, len(x), check_count("bs", bs)), progress, desc="features", unit="batch")
-    features = torch.cat([model.features(x[i:i + bs]) for i in starts])
-    return check_finite(features, "what the feature extractor found is")
-
-# %% ../nbs/api/6_evaluation/03_fid.ipynb #48e81ce1
-@torch.inference_mode()
-def _shared_features(model, x, bs, progress): # as `image_features`, a batch a process
-    processes = shared()
-    if processes.world_size == 1: return image_features(model, x, bs, progress)
-    starts = range(0, len(x), check_count("bs", bs))
+    "Describe images, a batch at a time; several processes share the batches, and all get the features of all."
+    processes, starts = shared(), range(0, len(x), check_count("bs", bs))
     parts = processes.in_turn(starts, lambda i: model.features(x[i:i + bs]))
     bar = progress_bar(parts, progress and processes.is_first, total=len(starts), desc="features", unit="batch")
     return check_finite(torch.cat([part for _, part in bar]), "what the feature extractor found is")
@@ -139,13 +130,30 @@ def make_reference(model:Classifier, # from `load_classifier`
     return dict(mean=stats.mean, cov=stats.cov, held_out=held.half()), facts
 
 # %% ../nbs/api/6_evaluation/03_fid.ipynb #c647dca8
+_FEWEST = 16 # images on one side of a comparison
+
+def _divided(data, n, stream): # -> all but `n` images, those; by chance, always in the same way
+    order = torch.randperm(len(data), generator=seeded_generator(len(data), stream))
+    picks = order[:-n].sort().values, order[-n:].sort().values
+    return tuple(replace(data, images=data.images[pick], labels=data.labels[pick]) for pick in picks)
+
 def halves(data:ImageSet # real images
           )->tuple[ImageSet, ImageSet]: # with no image in both
     "Divide images by chance, always in the same way: one half to compare with, one half for the floor."
-    if len(data) < 16: raise ValueError(f"a reference needs at least 16 images, {data.name} has {len(data)}")
-    order = torch.randperm(len(data), generator=seeded_generator(len(data), 4))
-    picks = order[:-(len(data)//2)].sort().values, order[-(len(data)//2):].sort().values
-    return tuple(replace(data, images=data.images[pick], labels=data.labels[pick]) for pick in picks)
+    if len(data) < _FEWEST:
+        raise ValueError(f"a reference needs at least {_FEWEST} images, {data.name} has {len(data)}")
+    return _divided(data, len(data)//2, 4)
+
+def hold_out(data:ImageSet, # real images, at least 80
+             most:int=1000 # images to hold out
+            )->tuple[ImageSet, ImageSet]: # four fifths to train on, a fifth that is held out
+    "Divide images by chance, always in the same way, before a network is trained on some of them."
+    n, least = min(len(data)//5, check_int("most", most, _FEWEST)), 5*_FEWEST
+    if n < _FEWEST:
+        raise ValueError(f"a score against held-out images needs {_FEWEST} of them, a fifth of at least {least} "
+                         f"images: {data.name} has {len(data)}; add {least - len(data)}, or put {_FEWEST} others into "
+                         f"a folder test beside the folder train")
+    return _divided(data, n, 5)
 
 def with_reference(model:Classifier, # from `load_classifier`
                    real:ImageSet, # grey images of its size, whose mean and covariance are the reference
@@ -186,13 +194,17 @@ class ImageEval:
                 )->Tensor: # (N, d)
         "Check and describe pictures; warns when they are few."
         described, least = isinstance(x, Tensor) and x.ndim == 2 and x.shape[1] == len(self.mean), 2*len(self.mean)
-        if not described: x = _garments(x)
+        if not described: x = self._checked(x)
         elif len(x) < 2: raise ValueError(f"a score needs at least 2 images, got features of {len(x)}")
         if not described and len(x) < least:
             warnings.warn(f"{len(x)} pictures against {len(self.mean)} features: the bias is larger than most "
                           f"differences; use {least} or more", stacklevel=3)
         if described: check_finite(x, "a feature is")
-        return x if described else _shared_features(self.model, x, self.bs, progress)
+        return x if described else image_features(self.model, x, self.bs, progress)
+
+    def _checked(self, x): # images as the extractor takes them
+        shape = getattr(self.model, "shape", None) # (C, H, W); garments come padded too
+        return _garments(x) if shape is None else as_images(x, shape, n_min=2)
 
     def _score(self, value, n, **kwargs):
         return Score(value, n=n, n_features=len(self.mean), extractor=self.name, **kwargs)
@@ -207,7 +219,8 @@ def _open_reference(model, file): # the tensors of a reference that fits the mod
     root = Path(os.environ.get("SLOWDDIM_CACHE", Path.home()/".cache"/"slowddim"))
     cache = root/f"{reference_key(real, model.digest)}.safetensors"
     if not cache.is_file():
-        save_tensors(cache, *make_reference(model, real, load_data("fashion_mnist", "test"), progress=True))
+        with alone(): made = make_reference(model, real, load_data("fashion_mnist", "test"), progress=True)
+        save_tensors(cache, *made) # another process may find it there already, so none waits for a share
     return load_tensors(cache)[0]
 
 # %% ../nbs/api/6_evaluation/03_fid.ipynb #18b1e6e9

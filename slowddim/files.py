@@ -201,18 +201,35 @@ def read_json(path:str|Path # file to read
 
 # %% ../nbs/api/1_core/02_files.ipynb #de8f9250
 @contextmanager
-def hold_file(path:str|Path # there or not; a device or pipe is not held
+def hold_file(path:str|Path, # there or not; a device or pipe is not held
+              wait:bool=True # for other processes; False: a `BlockingIOError` names the one that holds it
              ):
-    "Wait until no other process holds this file, then hold it for the block."
+    "Hold a file for the block, so that no other process does."
     path, through = find_target(path)
     if through or fcntl is None:
         yield
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = path.with_name(f".{path.name[:40]}.lock.slowddim")
-    with _name_file(path), _hold(lock, "a+b", wait=True):
-        try: yield
+    lock = path.with_name(f".{_short_name(path)}.lock.slowddim")
+    with _name_file(path): file = _hold(lock, "a+b", wait)
+    if file is None:
+        raise BlockingIOError(f"{path} is being written by {_holder(lock)}: wait for it, or name another file")
+    with _name_file(path), file:
+        try:
+            file.truncate(0)
+            file.write(f"process {os.getpid()}".encode()) # for the message
+            file.flush()
+            yield
         finally: lock.unlink(missing_ok=True)
+
+def _short_name(path): # its own, or one that no other file has
+    if len(path.name) <= 40: return path.name
+    return f"{path.name[:40]}-{hashlib.sha256(path.name.encode()).hexdigest()[:8]}"
+
+def _holder(lock): # what it says there
+    try: said = lock.read_text()
+    except (OSError, ValueError): said = ""
+    return said if re.fullmatch(r"process \d+", said) else "another process"
 
 # %% ../nbs/api/1_core/02_files.ipynb #cfed21e4
 _PART, _HEAD = "data", 128 # its file, and the bytes of the line

@@ -20,6 +20,7 @@ import os
 import secrets
 import time
 from collections.abc import Callable
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -32,7 +33,7 @@ from .core import autocast, check_choice, check_int, check_number, evaluating, m
 from .core import model_device, model_output, model_shape, pick_precision, progress_bar, seeded_generator
 from .data import DATA, ImageSet, load_data, random_flips, select_classes
 from .ddpm import DDPM
-from .files import check_writable, load_tensors, machine_facts
+from .files import check_writable, hold_file, load_tensors, machine_facts
 from .guidance import label_info
 from .noising import add_noise
 from .processes import Processes, alone, shared_work
@@ -262,6 +263,13 @@ def _note(run, loss, every): # average losses over `every` steps into the log
 def _images_seen(run): # since its first step
     return images_after(run.step, run.settings["n_images"], run.settings["bs"])
 
+@contextmanager
+def _held(path, processes): # no other training writes there meanwhile
+    if path is None or not processes.is_first:
+        yield
+        return
+    with hold_file(check_writable("checkpoint", path), wait=False): yield
+
 def _open_checkpoint(path, resume): # -> a path that can be written or None, what the file there says
     if path is None: return None, {}
     path = check_writable("checkpoint", path)
@@ -432,7 +440,7 @@ def train(model:nn.Module, # its weights change in place, its modes and frozen l
           classes:list[str]|None=None, # names of the classes to train on; None: all
           recipe:Recipe|None=None, # loss, averages, learning rate, ...; None: `Recipe()`
           total_steps:int|None=None, # optimiser steps instead of `n_epochs`
-          checkpoint:str|Path|None=None, # file to write and to resume from, also written on Ctrl-C and `kill`
+          checkpoint:str|Path|None=None, # file to write and to resume from, also on Ctrl-C and `kill`; held meanwhile
           resume:bool=True, # False: start over and overwrite `checkpoint`
           save_every:float=120., # seconds between checkpoints
           seed:int|None=None, # None: a random one, kept in the log
@@ -447,14 +455,15 @@ def train(model:nn.Module, # its weights change in place, its modes and frozen l
     recipe, track = replace(Recipe() if recipe is None else recipe, **kwargs), track or {}
     how = recipe.checked() | check_length(lr, bs, n_epochs, total_steps) | dict(init=init)
     _check_loop(n_test, save_every, track, seed, watch)
-    weights, device, (file, before) = _trainable(model), model_device(model), _open_checkpoint(checkpoint, resume)
+    weights, device = _trainable(model), model_device(model)
     how |= dict(precision=pick_precision(recipe.precision, device))
     schedule, info = as_schedule(DDPM() if ddpm is None else ddpm), label_info(model)
-    train_set, test, size = _open_sets(model, data, n_test, classes)
-    _check_use(recipe, info, test)
-    if info is None: how["label_dropout"] = None
-    if total_steps is None: how["total_steps"] = n_epochs*-(-len(train_set)//bs)
-    with shared_work() as processes, borrowed(model), own_arithmetic(device):
+    with shared_work() as processes, _held(checkpoint, processes), borrowed(model), own_arithmetic(device):
+        file, before = _open_checkpoint(checkpoint, resume)
+        train_set, test, size = _open_sets(model, data, n_test, classes)
+        _check_use(recipe, info, test)
+        if info is None: how["label_dropout"] = None
+        if total_steps is None: how["total_steps"] = n_epochs*-(-len(train_set)//bs)
         if seed is None: seed = before.get("settings", {}).get("seed", processes.agree(secrets.randbelow(2**31)))
         wrapped, opt = _averaged(model, processes), opt_func(weights, lr=lr)
         settings = how | dict(seed=seed) | _facts(model, train_set, test, schedule, recipe.loss, opt)

@@ -88,10 +88,19 @@ def show_strip(frames:list, # moments, each (N, C, H, W)
     return fig
 
 # %% ../nbs/api/3_images/02_viz.ipynb #48a57713
-def plot_losses(log:dict, # has "losses": [[images_seen, loss], ...], maybe "test_losses" and "settings"
+def _plot_scores(ax, log): # samples against real images, on an axis of their own
+    facts, right = log.get("score", {}), ax.twinx()
+    seen, score = np.array([entry[:2] for entry in log["fid"]], dtype=float).T
+    right.plot(seen/1e3, score, "s-", ms=3, color="tab:green", label="samples")
+    if facts.get("floor"): right.axhline(facts["floor"], ls=":", lw=1, color="tab:green", label="real images")
+    right.set_yscale("log")
+    right.set_ylabel(facts.get("kind", "score"), color="tab:green")
+    return right
+
+def plot_losses(log:dict, # has "losses": [[images_seen, loss], ...], maybe "test_losses", "fid" and "settings"
                 ax:object=None # draw here; None: a new figure
                )->Figure:
-    "Plot a training log: loss against images seen. The test loss is that of the noise, at even times."
+    "Plot a training log: loss, and scores if there are any, against images seen. The test loss is that of the noise."
     how = log.get("settings", {})
     weighted = how.get("weighting", "eps") != "eps" or how.get("lognormal")
     fig, ax = plt.subplots(figsize=(6, 2.8), layout="constrained") if ax is None else (ax.figure, ax)
@@ -102,7 +111,9 @@ def plot_losses(log:dict, # has "losses": [[images_seen, loss], ...], maybe "tes
         ax.semilogy(seen/1e3, loss, "o-", ms=3, label="test")
     ax.set(xlabel="images seen (thousands)", ylabel="MSE of predicted noise",
            title=f"training on {log.get('data', '')}")
-    ax.legend(frameon=False)
+    axes = [ax, _plot_scores(ax, log)] if log.get("fid") else [ax]
+    lines = [line for each in axes for line in each.get_legend_handles_labels()[0]]
+    ax.legend(handles=lines, frameon=False)
     plt.close(fig)
     return fig
 

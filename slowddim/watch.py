@@ -1,7 +1,7 @@
-"""What a run shows while it lasts: strips of samples, models that are kept on the way, and its losses in a tracker.
+"""What a run shows while it lasts: strips of samples, scores, models that are kept on the way, and its losses in a tracker.
 
 A loss that falls says little about images. So one looks at samples now and then, always from the same noise, and sees what the network has learned since. This module makes such a strip
-grow while a network trains, keeps copies of the model on the way, and hands the losses to TensorBoard, trackio or Weights & Biases. It only looks: with or without it, a run takes the
+grow while a network trains, scores it now and then, keeps copies of the model on the way, and hands losses and scores to TensorBoard, trackio or Weights & Biases. It only looks: with or without it, a run takes the
 same steps, bit for bit. You need `03_train`; at the end you can follow a run of hours without touching it.
 
 Docs: https://slowddim.github.io/slowddim/api/5_training/watch.html.md"""
@@ -76,15 +76,17 @@ def _open_tracker(kind, folder): # one of accelerate's, started
 
 def _numbers_since(log, seen): # {name of a loss: its newest value}, of those measured after `seen` images
     last = {name: values[-1] for name, values in log.items() if isinstance(values, list) and values}
-    return {name.removesuffix("es"): value for name, (images, value) in last.items() if images > seen}
+    return {name.removesuffix("es"): value for name, (images, value, *_) in last.items() if images > seen}
 
 # %% ../nbs/api/5_training/06_watch.ipynb #8b8b24ab
 class Watch:
-    "Samples, copies and losses of a run, for `train(watch=...)`; used in a `with` statement."
+    "Samples, scores, copies and losses of a run, for `train(watch=...)`; used in a `with` statement."
     def __init__(self,
                  folder:str|Path, # of the model that will be; what is written lies beside it
                  schedule:NoiseSchedule, # or an object with `.schedule`
                  *, sample_every:float|None=None, # minutes between the rows of FOLDER.samples.png; None: no strip
+                 fid_every:float|None=None, # minutes between scores, the last one at the end; None: none
+                 fid:Callable|None=None, # of the averaged network, returns a `Score`; for `fid_every`
                  keep_every:int|None=None, # steps between copies of the model, FOLDER.step000500 and so on; None: none
                  log_with:str|None=None, # one of `TRACKERS`; None: none
                  n:int=8, # samples a row
@@ -94,6 +96,11 @@ class Watch:
         self.folder, self.schedule, self.card = as_path(folder), as_schedule(schedule), card or {}
         self.n, self.timesteps = check_int("n", n, 1), check_int("timesteps", timesteps, 1, self.schedule.n_steps)
         self.seconds = None if sample_every is None else 60*check_number("sample_every", sample_every, 0)
+        self.fid_seconds = None if fid_every is None else 60*check_number("fid_every", fid_every, 0)
+        if (fid is None) != (fid_every is None):
+            raise ValueError(f"fid_every and fid go together, got fid_every={fid_every} and fid={fid!r}")
+        if fid is not None and not callable(fid): raise TypeError(f"fid must be a function, got {fid!r}")
+        self.fid, self.scored = fid, None
         self.keep_every = None if keep_every is None else check_int("keep_every", keep_every, 1)
         self.strip = self.folder.with_name(f"{self.folder.name}.samples.png")
         if self.seconds is not None: _read_strip(check_writable("--sample-every", self.strip))
@@ -108,7 +115,8 @@ class Watch:
     def _kept(self, step): return self.folder.with_name(f"{self.folder.name}.step{step:06d}")
 
     def _begin(self, run): # at the first step of this process
-        self.drawn, before = time.perf_counter(), run.step - 1
+        self.drawn = self.scored = time.perf_counter()
+        before = run.step - 1
         self.seen = images_after(before, run.settings["n_images"], run.settings["bs"])
         if self.seconds is not None: _drop_rows(self.strip, before)
         if self.keep_every is not None:
@@ -125,10 +133,18 @@ class Watch:
         "Look at a run."
         if self.drawn is None: self._begin(run)
         last = run.step == run.settings["total_steps"]
+        if self.fid is not None and (last or time.perf_counter() - self.scored >= self.fid_seconds):
+            self._score(run, weights())
         if self.tracker is not None: self._report(run)
         if self.seconds is not None and (last or time.perf_counter() - self.drawn >= self.seconds):
             self._draw(run, weights())
         if self.keep_every is not None and run.step % self.keep_every == 0: self._keep(run, weights())
+
+    def _score(self, run, network): # into the log: images seen, score, seconds of training
+        seen, score = images_after(run.step, run.settings["n_images"], run.settings["bs"]), self.fid(network)
+        run.log.setdefault("fid", []).append([seen, round(float(score), 6), round(run.seconds, 1)])
+        run.log["score"] = score.facts() # of the newest one
+        self.scored = time.perf_counter()
 
     def _keep(self, run, network): # a model folder
         folder, settings = self._kept(run.step), run.settings
