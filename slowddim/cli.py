@@ -409,6 +409,11 @@ def _said_of(folder): # that another training has its checkpoint
     try: yield
     except BlockingIOError as e: raise BlockingIOError(f"--out {folder} is being trained already: {e}") from e
 
+def _look_for_another(folder, checkpoint): # training there, before images are opened; `train` looks again, and holds it
+    from slowddim.files import hold_file
+    if not (_alone() and checkpoint.parent.is_dir()): return
+    with _said_of(folder), hold_file(checkpoint, wait=False): pass
+
 def _draw_losses(path, history): # the loss curve, as a PNG file
     from slowddim.files import atomic_path
     from slowddim.viz import plot_losses
@@ -490,6 +495,7 @@ def run_train(
     from slowddim.train import Recipe, check_length, train
     _refuse(given, _unused_in_training(net, schedule, continuous, unconditional, total_steps))
     folder, checkpoint, log = _training_files(out, log)
+    _look_for_another(folder, checkpoint)
     recipe = Recipe(weighting=weighting, lognormal=lognormal, flips=flips, label_dropout=label_dropout, ema=ema,
                     lr_schedule=lr_schedule, precision=precision)
     recipe.checked()
