@@ -1142,4 +1142,5 @@ d = { 'settings': { 'branch': 'main',
                                 'slowddim.watch._numbers_since': ('api/5_training/watch.html#_numbers_since', 'slowddim/watch.py'),
                                 'slowddim.watch._open_tracker': ('api/5_training/watch.html#_open_tracker', 'slowddim/watch.py'),
                                 'slowddim.watch._read_strip': ('api/5_training/watch.html#_read_strip', 'slowddim/watch.py'),
+                                'slowddim.watch._tracking': ('api/5_training/watch.html#_tracking', 'slowddim/watch.py'),
                                 'slowddim.watch._write_strip': ('api/5_training/watch.html#_write_strip', 'slowddim/watch.py')}}}

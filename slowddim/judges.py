@@ -290,9 +290,10 @@ class Comparison:
 _SCORED = 256 # samples, at most
 _FITTED = 10_000 # training images, at most, whose main components are found
 
-def _at_most(data, most): # every second, or every third, ...
-    step = -(-len(data)//most)
-    return data if step == 1 else replace(data, images=data.images[::step], labels=data.labels[::step])
+def _at_most(data, most): # spread evenly over all of them: a folder is in the order of its classes
+    n = min(len(data), most)
+    pick = torch.arange(n)*len(data)//n
+    return replace(data, images=data.images[pick], labels=data.labels[pick])
 
 def _compare_held_out(train, held_out): # -> `Comparison`
     some = _at_most(train, _FITTED)

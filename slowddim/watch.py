@@ -14,6 +14,7 @@ __all__ = ['TRACKERS', 'Watch']
 # %% ../nbs/api/5_training/06_watch.ipynb #666fdc42
 import time
 from collections.abc import Callable
+from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -71,8 +72,21 @@ def _open_tracker(kind, folder): # one of accelerate's, started
     make = LOGGER_TYPE_TO_CLASS[kind]
     place = [str(folder.parent/f"{folder.name}.{kind}")] if make.requires_logging_directory else []
     tracker = make(folder.name, *place)
+    tracker.main_process_only = False # who opens it is the first process
     if hasattr(tracker, "start"): tracker.start()
     return tracker
+
+@contextmanager
+def _tracking(kind, folder): # yields a tracker; accelerate's state of this process, which its log needs, goes again
+    from accelerate.state import AcceleratorState, PartialState
+    ours = not PartialState._shared_state
+    if ours: PartialState()
+    try:
+        tracker = _open_tracker(kind, folder)
+        try: yield tracker
+        finally: tracker.finish()
+    finally:
+        if ours and not AcceleratorState._shared_state: PartialState._reset_state()
 
 def _numbers_since(log, seen): # {name of a loss: its newest value}, of those measured after `seen` images
     last = {name: values[-1] for name, values in log.items() if isinstance(values, list) and values}
@@ -105,12 +119,15 @@ class Watch:
         self.strip = self.folder.with_name(f"{self.folder.name}.samples.png")
         if self.seconds is not None: _read_strip(check_writable("--sample-every", self.strip))
         self.log_with, self.tracker, self.drawn, self.seen = log_with, None, None, None
-        if log_with is not None and shared().is_first: self.tracker = _open_tracker(log_with, self.folder)
+        if log_with is not None: check_choice("log_with", log_with, TRACKERS)
+        self._open = ExitStack()
 
-    def __enter__(self): return self
+    def __enter__(self):
+        if self.log_with is not None and shared().is_first:
+            self.tracker = self._open.enter_context(_tracking(self.log_with, self.folder))
+        return self
 
-    def __exit__(self, *error):
-        if self.tracker is not None: self.tracker.finish()
+    def __exit__(self, *error): self._open.close()
 
     def _kept(self, step): return self.folder.with_name(f"{self.folder.name}.step{step:06d}")
 
