@@ -1,9 +1,13 @@
 "Scores while a network trains, trackers, networks of others that describe images, and two trainings of one folder."
+import json
 import os
 import re
+import sqlite3
 import subprocess
 import sys
 from configparser import ConfigParser
+from contextlib import closing
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +17,12 @@ from PIL import Image
 from test_own_images import TINY, draw_folder, run
 
 import slowddim
-from slowddim.data import load_data, load_images
-from slowddim.fid import Score, hold_out
-from slowddim.files import load_tensors, read_json, save_tensors
+from slowddim.classifier import load_classifier
+from slowddim.data import ImageSet, load_data, load_images
+from slowddim.ddpm import DDPM
+from slowddim.fid import ImageEval, Score, hold_out
+from slowddim.files import load_tensors, read_json, repository_dir, save_tensors
 from slowddim.judges import HeldOutScore, PixelEval
-from slowddim.schedule import linear_schedule
 from slowddim.train import _data_digest
 
 STEPS = [*TINY, "--total-steps", 3]
@@ -68,12 +73,25 @@ def test_held_out_images_are_never_trained_on(tmp_path, caplog):
 def test_the_components_are_those_of_the_training_images(tmp_path):
     data = load_data("digits")
     rest, held = hold_out(data)
-    score = HeldOutScore(rest, held, linear_schedule(), 2)
+    score = HeldOutScore(rest, held, DDPM(), 2)
     expected = PixelEval.of(held, rest, rest)
     assert score.scorer.name == expected.name and torch.equal(score.scorer.model.components, expected.model.components)
     assert torch.equal(score.scorer.mean, expected.mean)
     assert not torch.equal(expected.mean, PixelEval.of(rest, held).mean)
     assert abs(score.scorer.distance(score.scorer.features(held.images))) < 1e-6 # the reference is what was held out
+
+
+def test_garments_and_digits_have_a_classifier():
+    def images(name, n, own=False):
+        x = torch.zeros(n, 1, 28, 28, dtype=torch.uint8)
+        x[:, :, 6:22, 6:22] = torch.randint(100, 256, (n, 1, 16, 16), generator=torch.Generator().manual_seed(n))
+        return ImageSet(name, "train", x, torch.arange(n) % 10, tuple("0123456789"), own=own)
+    def scorer(*args, **kwargs): return HeldOutScore(images(*args, **kwargs), images(args[0], 20), DDPM()).scorer
+    garments = scorer("fashion_mnist", 40)
+    assert garments.name == ImageEval.fashion_mnist().name == load_classifier().digest
+    digits = repository_dir()/"mnist_classifier"
+    if digits.is_dir(): assert scorer("mnist", 40).name.startswith(load_classifier(digits).digest)
+    for found in (scorer("mnist", 40, own=True), scorer("digits", 40)): assert found.name.startswith("pca5-")
 
 
 @pytest.mark.parametrize("minutes, message", [
@@ -106,6 +124,22 @@ def test_tensorboard_for_real(tmp_path):
         assert [step for step, _ in found[tag]] == [1, 2, 3]
         assert np.allclose([value for _, value in found[tag]], [entry[1] for entry in entries], rtol=1e-6)
     assert [value for _, value in found["images_seen"]] == [30, 60, 90] and len(found["test_loss"]) == 1
+
+
+def test_trackio_for_real(tmp_path):
+    "In a process of its own, whose folder it takes from the environment; without a network."
+    if find_spec("trackio") is None: pytest.skip("needs trackio")
+    told = ("import socket, sys; from slowddim.cli import main; socket.socket.connect = None\n"
+            "sys.exit(main(sys.argv[1:]))")
+    line = ["train", "--data", "digits", *STEPS, "--log-with", "trackio", "--out", tmp_path/"m"]
+    env = os.environ | dict(TRACKIO_DIR=str(tmp_path/"tracks"))
+    done = subprocess.run([sys.executable, "-c", told, *map(str, line)], env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    with closing(sqlite3.connect(tmp_path/"tracks"/"m.db")) as found:
+        rows = found.execute("select step, metrics from metrics order by step").fetchall()
+    log = read_json(tmp_path/"m"/"log.json")
+    assert [(step, json.loads(values)["loss"]) for step, values in rows] == [
+        (step, loss) for step, (_, loss) in enumerate(log["losses"], 1)]
 
 
 def test_a_network_trained_on_imagenet(tmp_path, monkeypatch, capsys):
