@@ -356,7 +356,7 @@ def _read_all(folder, files, size, channels, open_file): # -> (N, C, H, W), the 
 def _refuse_broken(folder, broken, n_files, skip_broken): # unless they are to be skipped, and others are there
     if not broken or (skip_broken and len(broken) < n_files): return
     advice = ""
-    if len(broken) < n_files: advice = "; mend or remove them, or go on without: skip_broken=True, --skip-broken"
+    if len(broken) < n_files: advice = "; mend or remove them, or go on without them: skip_broken (--skip-broken)"
     raise ValueError(f"{len(broken):,} of {n_files:,} images in {folder} cannot be read: {_some(broken)}{advice}")
 
 def _counted(left): # {why: names} -> "2 .txt ('notes.txt', ...), 1 special ('pipe.png')"

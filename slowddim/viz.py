@@ -18,6 +18,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter
 from PIL import Image
 from torch import Tensor
 from torchvision.utils import make_grid
@@ -94,6 +95,7 @@ def _plot_scores(ax, log): # samples against real images, on an axis of their ow
     right.plot(seen/1e3, score, "s-", ms=3, color="tab:green", label="samples")
     if facts.get("floor"): right.axhline(facts["floor"], ls=":", lw=1, color="tab:green", label="real images")
     right.set_yscale("log")
+    for put in (right.yaxis.set_major_formatter, right.yaxis.set_minor_formatter): put(LogFormatter()) # 20, not 2e1
     right.set_ylabel(facts.get("kind", "score"), color="tab:green")
     return right
 

@@ -66,7 +66,9 @@ TRACKERS = ("tensorboard", "trackio", "wandb")
 def _open_tracker(kind, folder): # one of accelerate's, started
     check_choice("log_with", kind, TRACKERS)
     from accelerate.tracking import LOGGER_TYPE_TO_CLASS
-    if find_spec(kind) is None: raise ImportError(f"{kind} is not installed: pip install 'slowddim[trackers]'")
+    if find_spec(kind) is None:
+        raise ImportError(f"{kind} is not installed: pip install {kind}, or pip install 'slowddim[trackers]' for "
+                          f"tensorboard and trackio")
     if kind not in LOGGER_TYPE_TO_CLASS:
         raise ImportError(f"accelerate is too old for {kind}: pip install -U accelerate")
     make = LOGGER_TYPE_TO_CLASS[kind]
