@@ -22,7 +22,7 @@ from slowddim.data import ImageSet, load_data, load_images
 from slowddim.ddpm import DDPM
 from slowddim.fid import ImageEval, Score, hold_out
 from slowddim.files import load_tensors, read_json, repository_dir, save_tensors
-from slowddim.judges import HeldOutScore, PixelEval
+from slowddim.judges import HeldOutScore, PixelEval, open_extractor
 from slowddim.train import _data_digest
 
 STEPS = [*TINY, "--total-steps", 3]
@@ -159,17 +159,22 @@ def test_a_network_trained_on_imagenet(tmp_path, monkeypatch, capsys):
     (folder/"resnet18-f37072fd.pth").write_bytes(b"a pickle")
     run(*line, code=2)
     assert "a pickle, which is not opened" in capsys.readouterr().err
-    found = []
-    for seed in (0, 1):
+    def write(seed): # random weights
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             save_tensors(folder/"resnet18-f37072fd.safetensors", get_model("resnet18", weights=None).state_dict())
-        with pytest.warns(UserWarning, match="against 512 features"): run(*line, "--out", tmp_path/"x.json")
-        told = read_json(tmp_path/"x.json")
-        found.append(Score(**told["scores"][0]))
-        assert told["features"] == "torchvision-resnet18" and told["shape"] == "12x16 colour"
-        assert re.fullmatch(r"torchvision-resnet18-\w{6}-\w{6}", found[-1].extractor) and found[-1].n_features == 512
-    with pytest.raises(ValueError, match="cannot compare"): min(found)
+    write(0)
+    with pytest.warns(UserWarning, match="against 512 features"): run(*line, "--out", tmp_path/"x.json")
+    told = read_json(tmp_path/"x.json")
+    score = Score(**told["scores"][0])
+    assert told["features"] == "torchvision-resnet18" and told["shape"] == "12x16 colour"
+    assert re.fullmatch(r"torchvision-resnet18-\w{6}-\w{6}", score.extractor) and score.n_features == 512
+    name, network = open_extractor("torchvision-resnet18")
+    assert name == "torchvision-resnet18" and score.extractor.startswith(network.digest)
+    write(1) # other weights, another name
+    other = open_extractor("torchvision-resnet18")[1].digest
+    assert other != network.digest
+    with pytest.raises(ValueError, match="cannot compare"): min(score, Score(1., extractor=other))
     assert torch.equal(torch.get_rng_state(), state)
     tensors, _ = load_tensors(folder/"resnet18-f37072fd.safetensors")
     save_tensors(folder/"resnet18-f37072fd.safetensors", {k: v for k, v in tensors.items() if k != "conv1.weight"})
