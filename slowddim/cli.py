@@ -619,8 +619,96 @@ def run_push(folder:Annotated[str, dict(metavar="FOLDER")], # of a model, as `sl
     address = push_pretrained(folder, repository, private=private)
     return f"{folder} -> {address}; next: slowddim sample --model {repository}"
 
+# %% ../nbs/api/7_app/05_cli.ipynb #217ad5f3
+def _stage_folders(out, stages): # evaluations -> folder; the last stage gets the name itself
+    from slowddim.files import as_path
+    folder = as_path(out)
+    return {S: folder if S == stages[-1] else folder.with_name(f"{folder.name}.{S}") for S in stages}
+
+def _is_done(folder, distilled): # is this stage there, made in the same way?
+    from slowddim.files import CARD_FILE, read_json
+    try: return read_json(folder/CARD_FILE).get("distilled") == distilled
+    except (OSError, ValueError): return False
+
+def run_distill(model:Annotated[str, dict(metavar="MODEL")], # as `name` in `slowddim.pretrained.load_pretrained`
+                /,
+                # stages
+                evaluations:tuple[int, ...]=(8, 4, 2, 1), # as in `slowddim.distill.distill`
+                start:int=16, # as in `slowddim.distill.distill`
+                guidance:float=1., # as `scale` in `slowddim.distill.distill`
+                # training, of each stage
+                data:str|None=None, # as `name` in `slowddim.data.load_data`; None: what the model was trained on
+                total_steps:int=1000, # optimiser steps of each stage
+                bs:int=64, # as in `slowddim.train.train`
+                lr:float=2e-4, # as in `slowddim.train.train`
+                optimizer:Literal["adamw", "muon"]="adamw", # as in `slowddim.cli.run_train`
+                ema:tuple[float, ...]=(0.99,), # as in `slowddim.train.Recipe`
+                label_dropout:float=0.1, # as in `slowddim.train.Recipe`
+                seed:int=0, # of the order of the images and the noise
+                # machine
+                precision:Literal["auto", "fp32", "bf16"]="auto", # as in `slowddim.cli.run_train`
+                device:str|None=None, # as in `slowddim.commands.open_model`
+                # files
+                out:str="student", # folder of the last stage; those of the others have their number behind it
+                restart:bool=False, # ignore stages and checkpoints that are there
+                quiet:bool=False, # as in `slowddim.commands.run_reconstruct`
+                *, argv:list[str]|None=None, # words of the command line, for the card
+               )->str: # what to tell the user
+    "Train students that need fewer network evaluations."
+    from functools import partial
+
+    import torch
+
+    from slowddim.core import check_choice, check_int
+    from slowddim.data import load_data
+    from slowddim.distill import check_stages, distill, stage_checkpoint
+    from slowddim.files import write_json
+    from slowddim.guidance import label_info
+    from slowddim.optim import Muon
+    from slowddim.pretrained import load_pretrained, real_images, save_pretrained
+    from slowddim.processes import shared_work
+    from slowddim.train import Recipe, check_length
+    Recipe(ema=ema, label_dropout=label_dropout, precision=precision).checked()
+    check_length(lr, bs, 1, total_steps)
+    check_int("seed", seed, 0, 2**63 - 1)
+    network, schedule = open_model(model, device=device)
+    stages = check_stages(evaluations, start, schedule.n_steps)
+    _, checkpoint, _ = _training_files(out, None)
+    folders = _stage_folders(out, stages)
+    for folder in folders.values(): _training_files(folder, None)
+    images = real_images(network, "train") if data is None else load_data(data)
+    if label_info(network) is None: label_dropout = Recipe.label_dropout # nothing to hide
+    kinds = dict(adamw=torch.optim.AdamW, muon=Muon)
+    opt = partial(kinds[check_choice("optimizer", optimizer, kinds)], betas=(0.9, 0.99), weight_decay=1e-3)
+    how = dict(data=images.name, total_steps=total_steps, bs=bs, lr=lr, optimizer=optimizer, ema=list(ema),
+               label_dropout=label_dropout, seed=seed)
+    told, before = dict(teacher=network.card["digest"], start=start, guidance=guidance, **how), start
+    for k, S in enumerate(stages):
+        folder, scale = folders[S], 1. if k else guidance
+        distilled = dict(told, evaluations=list(stages[:k + 1]))
+        if restart or not _is_done(folder, distilled):
+            students = distill(
+                network.requires_grad_(True), schedule, (S,), start=before, scale=scale, data=images, bs=bs, lr=lr,
+                opt_func=opt, total_steps=total_steps, ema=tuple(ema), label_dropout=label_dropout, seed=seed,
+                precision=precision, checkpoint=checkpoint, resume=not restart, progress=not quiet)
+            with shared_work() as processes: _, history = next(students)
+            if not processes.is_first: continue
+            history.pop("images_seen")
+            facts = {name: value for name, value in history.items() if not isinstance(value, list)}
+            advice = dict(steps=S, eta=0., spacing="trailing", solver="ddim")
+            card = dict(name=folder.name, sampling=advice, init=told["teacher"], distilled=distilled,
+                        command="slowddim distill " + shlex.join(argv or [model]), version=slowddim.__version__,
+                        test_loss=_test_loss(history))
+            card = save_pretrained(network, schedule, folder, card | facts)
+            write_json(folder/"log.json", dict(command=card["command"], digest=card["digest"], **history))
+            stage_checkpoint(checkpoint, S).unlink(missing_ok=True)
+        network, _ = load_pretrained(str(folder), device=device) # as it will be opened later: rounded
+        before = S
+    return f"{len(stages)} stages -> {folders[stages[-1]]}; next: slowddim sample --model {folders[stages[-1]]}"
+
 # %% ../nbs/api/7_app/05_cli.ipynb #2d9bdb69
-_COMMANDS = (run_sample, run_train, run_fid, run_reconstruct, run_interpolate, run_animate, run_push)
+_COMMANDS = (run_sample, run_train, run_fid, run_reconstruct, run_interpolate, run_animate, run_push,
+             run_distill)
 
 def _make_parser(command:str|None=None, # give options to this command only, which is quicker; None: to all
                 **preset # parameters of `run_train` that get another default
