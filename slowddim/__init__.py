@@ -11,6 +11,7 @@
 - `slowddim.ddim`: A family of samplers for one network: from deterministic to DDPM by one parameter, over any sub-sequence of the times.
 - `slowddim.ddpm`: The ancestral sampler: one step, derived from Bayes' rule, and a loop over all thousand times.
 - `slowddim.distances`: How far are two sets of pictures apart? As far as two clouds of numbers.
+- `slowddim.distill`: A student that makes one step where its teacher makes several: halve, train, and halve again, down to one evaluation.
 - `slowddim.fast`: The same network in the arithmetic this machine is fastest in, without touching the one you gave.
 - `slowddim.fid`: A score for a set of pictures that says what it stands on: how many, whose features, which floor.
 - `slowddim.files`: Tensors and facts in files: safetensors and JSON, written atomically, named by their digest, read without ever unpickling.
@@ -36,6 +37,6 @@
 - `slowddim.train`: Show the network a noisy image, ask for the noise, and do it again for hours without losing anything on the way.
 - `slowddim.unet`: A small network that looks at a noisy image and a time, and says which part is noise.
 - `slowddim.viz`: Grids, strips and curves: functions that take numbers and return figures.
-- `slowddim.watch`: What a run shows while it lasts: strips of samples, scores, models that are kept on the way, and its losses in a tracker."""
+- `slowddim.watch`: What a run shows while it lasts: strips of samples, models that are kept on the way, and its losses in a tracker."""
 
-__version__ = "1.0.0"
+__version__ = "0.1.0"

@@ -33,6 +33,7 @@ from slowddim.run import *
 from slowddim.optim import *
 from slowddim.train import *
 from slowddim.watch import *
+from slowddim.distill import *
 from slowddim.continuous import *
 from slowddim.presets import *
 from slowddim.adaptive import *
