@@ -37,6 +37,6 @@
 - `slowddim.train`: Show the network a noisy image, ask for the noise, and do it again for hours without losing anything on the way.
 - `slowddim.unet`: A small network that looks at a noisy image and a time, and says which part is noise.
 - `slowddim.viz`: Grids, strips and curves: functions that take numbers and return figures.
-- `slowddim.watch`: What a run shows while it lasts: strips of samples, models that are kept on the way, and its losses in a tracker."""
+- `slowddim.watch`: What a run shows while it lasts: strips of samples, scores, models that are kept on the way, and its losses in a tracker."""
 
 __version__ = "0.1.0"

@@ -23,7 +23,6 @@ import threading
 import time
 import types
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal, Union, get_args, get_origin
 
@@ -377,12 +376,43 @@ def _epochs(images, bs, epochs, total_steps): # how often to pass over the image
             f"--total-steps {_OWN_STEPS} is a start")
     return epochs
 
-def _watched(folder, schedule, sample_every, keep_every, log_with): # a context: what looks at a run, or None
+def _held_out(images, data, classes, skip_broken): # -> images to train on, images to score against
+    import logging
+
+    from slowddim.data import load_data, load_part, select_classes
+    from slowddim.fid import hold_out
+    if not images.own: return images, load_data(data, "test", classes=list(images.classes))
+    channels, *size = images.images.shape[1:]
+    others = load_part(data, "test", last=images, size=tuple(size), channels=channels, skip_broken=skip_broken)
+    if others is not images: return images, select_classes(others, classes)
+    rest, held = hold_out(images)
+    logging.getLogger(__name__).warning(
+        f"{len(held):,} of {len(images):,} images are held out for the scores, {len(rest):,} are trained on")
+    return rest, held
+
+def _watched(folder, schedule, fid, **every): # a context: what looks at a run, or None
     from contextlib import nullcontext
-    if sample_every is None and keep_every is None and log_with is None: return nullcontext()
+    if all(value is None for value in every.values()): return nullcontext()
     from slowddim.watch import Watch
-    steps = min(20, schedule.n_steps)
-    return Watch(folder, schedule, sample_every=sample_every, keep_every=keep_every, log_with=log_with, timesteps=steps)
+    return Watch(folder, schedule, fid=fid, timesteps=min(20, schedule.n_steps), **every)
+
+def _score_of(images, held, schedule): # of a network in the making
+    from slowddim.judges import HeldOutScore
+    return HeldOutScore(images, held, schedule, min(20, schedule.n_steps))
+
+def _last_score(history, fid): # a line
+    from slowddim.fid import Score
+    return f"{Score(**history['score'])!r} against {fid.n_held:,} held-out images" if "score" in history else ""
+
+@contextmanager
+def _said_of(folder): # that another training has its checkpoint
+    try: yield
+    except BlockingIOError as e: raise BlockingIOError(f"--out {folder} is being trained already: {e}") from e
+
+def _look_for_another(folder, checkpoint): # training there, before images are opened; `train` looks again, and holds it
+    from slowddim.files import hold_file
+    if not (_alone() and checkpoint.parent.is_dir()): return
+    with _said_of(folder), hold_file(checkpoint, wait=False): pass
 
 def _draw_losses(path, history): # the loss curve, as a PNG file
     from slowddim.files import atomic_path
@@ -438,6 +468,7 @@ def run_train(
         device:str|None=None, # as in `slowddim.commands.open_model`
         # while it trains
         sample_every:float|None=None, # as in `slowddim.watch.Watch`
+        fid_every:float|None=None, # minutes between scores of samples against held-out images; None: none
         keep_every:int|None=None, # as in `slowddim.watch.Watch`
         log_with:str|None=None, # one of `slowddim.watch.TRACKERS`; None: none
         # files
@@ -454,7 +485,7 @@ def run_train(
 
     import torch
 
-    from slowddim.core import check_choice, check_int, default_device
+    from slowddim.core import check_choice, check_int, check_number, default_device
     from slowddim.files import write_json
     from slowddim.optim import Muon
     from slowddim.presets import build_model
@@ -464,13 +495,16 @@ def run_train(
     from slowddim.train import Recipe, check_length, train
     _refuse(given, _unused_in_training(net, schedule, continuous, unconditional, total_steps))
     folder, checkpoint, log = _training_files(out, log)
+    _look_for_another(folder, checkpoint)
     recipe = Recipe(weighting=weighting, lognormal=lognormal, flips=flips, label_dropout=label_dropout, ema=ema,
                     lr_schedule=lr_schedule, precision=precision)
     recipe.checked()
     check_length(lr, bs, 1 if epochs is None else epochs, total_steps)
     check_int("seed", seed, 0, 2**63 - 1)
+    if fid_every is not None: check_number("fid_every", fid_every, 0)
     place = default_device(device)
-    images = _training_images(data, classes, size, preset, skip_broken)
+    images, fid = _training_images(data, classes, size, preset, skip_broken), None
+    if fid_every is not None: images, held = _held_out(images, data, classes, skip_broken)
     network, table = build_model(
         images, net=net, widths=widths, n_blocks=n_blocks, patch_size=patch_size, attention=attention,
         upsampling=upsampling, dropout=dropout, norm=norm, n_transformer=n_transformer, unconditional=unconditional,
@@ -480,14 +514,17 @@ def run_train(
     origin = {} if init is None else dict(init=copy_weights_(network, init))
     kinds = dict(adamw=torch.optim.AdamW, muon=Muon)
     opt = partial(kinds[check_choice("optimizer", optimizer, kinds)], betas=(0.9, 0.99), weight_decay=1e-3)
-    with shared_work() as processes, _watched(folder, table, sample_every, keep_every, log_with) as watch:
+    if fid_every is not None: fid = _score_of(images, held, table)
+    every = dict(sample_every=sample_every, fid_every=fid_every, keep_every=keep_every, log_with=log_with)
+    with shared_work() as processes, _watched(folder, table, fid, **every) as watch, _said_of(folder):
         history = train(
             network.to(place), lr, epochs, bs, opt, table, data=images, recipe=recipe,
             total_steps=total_steps, checkpoint=checkpoint, resume=not restart, seed=seed, progress=not quiet,
             watch=watch, **origin, **_continuous_losses(continuous))
     if not processes.is_first: return "" # the first one writes
     command, seen = "slowddim train " + shlex.join(argv), history.pop("images_seen")
-    facts = {k: v for k, v in history.items() if not isinstance(v, list)}
+    facts = {k: v for k, v in history.items() if not isinstance(v, list) and k != "score"}
+    if "score" in history and len(ema) == 1: facts["scores"] = [history["score"]] # of the weights that are written
     advice = dict(sampling=sampling) if sampling else {}
     told = dict(command=command, version=slowddim.__version__, test_loss=_test_loss(history))
     total = None if before is None else before + seen
@@ -501,77 +538,26 @@ def run_train(
         raise
     checkpoint.unlink(missing_ok=True)
     took = f"{history['steps']} steps in {history['seconds']/60:.1f} min"
-    return f"trained {took} -> {folder} ({card['bytes']/1e6:.1f} MB); next: slowddim sample --model {folder}"
+    told = f"trained {took} -> {folder} ({card['bytes']/1e6:.1f} MB); next: slowddim sample --model {folder}"
+    return told if fid is None else f"{_last_score(history, fid)}\n{told}"
 
 # %% ../nbs/api/7_app/05_cli.ipynb #7ebec33f
-_DESCRIBED = 32 # pixels of the longer side, at most, whose main components are compared
-
-def _reference_sets(reference, size, skip_broken): # -> real images, and others that were kept back or None
-    from slowddim.data import DATA, load_data, load_part
-    from slowddim.files import CONFIG_FILE
-    from slowddim.pretrained import load_pretrained, real_images
-    if reference not in DATA and (Path(reference)/CONFIG_FILE).is_file():
-        network, _ = load_pretrained(reference)
-        real = real_images(network, "train")
-        others = real_images(network, "test", real)
-    elif reference in DATA: real, others = (load_data(reference, split) for split in ("train", "test"))
-    else:
-        how = dict(size=size, skip_broken=skip_broken)
-        real = load_data(reference, **how)
-        others = load_part(reference, "test", last=real, **how)
-    return real, None if others.split == real.split else others
-
-def _of_one_size(load, size): # what `load` gives; None: images of several sizes, and nobody said which
-    from slowddim.data import MixedSizes
-    try: return load(size)
-    except MixedSizes:
-        if size is None: return None
-        raise
-
-def _compare_with(reference, images, size, extractor, classifier, batch_size, skip_broken): # -> images as bytes, what
+def _compare_with(images, reference, size, skip_broken, extractor, classifier, batch_size): # -> images as bytes, what
     # scores them, facts for the file
-    from slowddim.classifier import load_classifier
     from slowddim.core import as_pair
-    from slowddim.data import fit_images, load_images
-    from slowddim.fid import ImageEval, halves, with_reference
-    from slowddim.judges import PixelEval
-    if extractor is None: extractor = "pca" if classifier is None else "classifier"
-    if extractor == "pca" and classifier is not None: raise ValueError("--classifier is for --extractor classifier")
+    from slowddim.judges import Comparison, open_both, open_extractor
+    kind, network = open_extractor(extractor, classifier)
     if isinstance(size, (list, tuple)): size = as_pair(size[0] if len(size) == 1 else size)
-    reader = load_classifier(classifier) if extractor == "classifier" else None
-    if reader is not None and size is None: size = (reader.config["image_size"],)*2
-    def given(size): return load_images(images, size=size, skip_broken=skip(images))
-    def skip(path): return skip_broken and Path(path).is_dir()
-    def real(size): return _reference_sets(reference, size, skip(reference))
-    if skip_broken and not (skip(images) or skip(reference)):
-        raise ValueError(f"skip_broken (--skip-broken) is for folders of images, got {images!r} and {reference!r}")
-    x, sets = _of_one_size(given, size), _of_one_size(real, size)
-    if x is None and sets is None:
-        raise ValueError(f"the images of {images} and of {reference} have many sizes: pass --size")
-    if x is None: x = given(tuple(sets[0].images.shape[2:]))
-    if sets is None: sets = real(tuple(x.shape[2:]))
-    sizes = [tuple(some.shape[2:]) for some in (x, sets[0].images)]
-    if size is None and sizes[0] != sizes[1]:
-        here, there = ("x".join(map(str, pair)) for pair in sizes)
-        raise ValueError(f"{images} has images of {here}, {reference} of {there}: pass --size, which both get")
-    pair = sizes[0] if size is None else as_pair(size)
-    channels = max(x.shape[1], sets[0].images.shape[1])
-    if reader is not None: channels = 1
-    elif max(pair) > _DESCRIBED: pair = tuple(max(1, round(side*_DESCRIBED/max(pair))) for side in pair)
-    x = fit_images(x, pair, channels)
-    def fit(data): return None if data is None else replace(data, images=fit_images(data.images, pair, channels))
-    real, others = map(fit, sets)
-    if others is None: real, others = halves(real)
-    if reader is None: scorer = PixelEval.of(real, others)
-    else: scorer = ImageEval(reader, with_reference(reader, real, others), batch_size)
-    shape = f"{pair[0]}x{pair[1]} {'grey' if channels == 1 else 'colour'}"
-    return x, scorer, dict(reference=str(reference), n=len(real), held_out=len(others), shape=shape, features=extractor)
+    if size is None and kind == "classifier": size = (network.config["image_size"],)*2
+    x, real, others = open_both(images, reference, size, skip_broken)
+    compared = Comparison(real, others, network, bs=batch_size)
+    return compared.fit(x), compared.scorer, dict(reference=str(reference), features=kind, **compared.facts())
 
 # %% ../nbs/api/7_app/05_cli.ipynb #14218ef8
 def run_fid(images:str, # an .npz with arr_0, or a folder of images; 28x28 and grey without --reference
             /, reference:str|None=None, # real images: a folder, a file, a data set or a model; None: Fashion-MNIST
             size:_Size=None, # of both, beside --reference: scale and crop to this; None: the size that they have
-            extractor:Literal["pca", "classifier"]|None=None, # of features; None: pca beside --reference
+            extractor:str|None=None, # of features, one of `slowddim.judges.EXTRACTORS`; None: pca beside --reference
             classifier:str|None=None, # as `fp` in `slowddim.fid.ImageEval.fashion_mnist`
             batch_size:int=512, # as `bs` in `slowddim.fid.ImageEval.fashion_mnist`
             out:str|None=None, # JSON file for the scores
@@ -591,9 +577,10 @@ def run_fid(images:str, # an .npz with arr_0, or a folder of images; 28x28 and g
     if out is not None: check_out(out)
     tic = time.perf_counter()
     if reference is not None:
-        x, scorer, told = _compare_with(reference, images, size, extractor, classifier, batch_size, skip_broken)
+        x, scorer, told = _compare_with(images, reference, size, skip_broken, extractor, classifier, batch_size)
     elif size is not None: raise ValueError("--size is for scores with --reference")
-    elif extractor == "pca": raise ValueError("--extractor pca needs --reference, the images to find components of")
+    elif extractor not in (None, "classifier"):
+        raise ValueError(f"--extractor {extractor} needs --reference, the images to compare with")
     else:
         x = load_images(images, channels=1, skip_broken=skip_broken)
         scorer, told = ImageEval.fashion_mnist(classifier, batch_size), {}
