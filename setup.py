@@ -8,7 +8,7 @@ ini = ConfigParser(delimiters="=")
 ini.read(Path(__file__).parent/"settings.ini", encoding="utf-8")
 cfg = ini["DEFAULT"]
 STATUS = {"3": "3 - Alpha", "4": "4 - Beta", "5": "5 - Production/Stable"}
-WEIGHTS = [f"weights_data/*/*.{kind}" for kind in ("json", "md", "safetensors")]
+WEIGHTS = [f"weights_data/*/*.{kind}" for kind in ("json", "md", "safetensors", "npz", "txt")]
 
 setup(
     name=cfg["lib_name"],

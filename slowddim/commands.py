@@ -43,13 +43,15 @@ def _of_size(model, path, channels, skip_broken): # images of a file; of a folde
 def _real_images(model, n, path, usual=8, skip_broken=False, pairs=False): # -> images (n, C, H, W) in [-1, 1] as the
     # model has them, padded and on its device, and a name; `n` pairs of images, if they are wanted
     from slowddim.core import check_int, model_device, model_shape, pad_images, to_unit
+    from slowddim.data import DATA, load_data
     from slowddim.files import as_path
     from slowddim.pretrained import real_images
     from slowddim.viz import as_bytes
     channels, *size = model_shape(model)
-    if path is None:
-        if skip_broken: raise ValueError("skip_broken (--skip-broken) is for a folder of images, got none")
-        data = real_images(model)
+    if path is None or str(path) in DATA:
+        given = "none" if path is None else repr(str(path))
+        if skip_broken: raise ValueError(f"skip_broken (--skip-broken) is for a folder of images, got {given}")
+        data = real_images(model) if path is None else load_data(str(path), "test")
         images, name = data.images, f"{data.name}/{data.split}"
     else:
         wanted = channels if as_path(path).is_dir() else None
@@ -80,7 +82,8 @@ def _out_path(out, scale, known): # the path, if it can be written, its ending i
     return check_out(out, known)
 
 # %% ../nbs/api/7_app/03_commands.ipynb #f6e6d350
-def run_reconstruct(images:str|None=None, # an .npz with arr_0 or a folder; None: test images of the model's data
+def run_reconstruct(images:str|None=None, # an .npz with arr_0, a folder, or a data set by name (its
+                    # test images); None: test images of the model's data
                     /, model:str="fashion_mnist", # as `name` in `slowddim.pretrained.load_pretrained`
                     n:int|None=None, # number of images; None: 8, or as many as a file has
                     steps:int=50, # times to visit, 1 to the model's T

@@ -35,7 +35,8 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from .core import Registry, as_pair, check_choice, check_int, pad_images, progress_bar, to_pixels, to_unit
-from .files import as_path
+from .files import as_path, weights_dir
+
 
 # %% ../nbs/api/3_images/01_data.ipynb #8bfe3e17
 @dataclass(frozen=True, repr=False)
@@ -232,6 +233,13 @@ _add_hub_set("cifar10", "uoft-cs/cifar10")
 
 @DATA.add("digits")
 def _open_digits(split, path=None): return _digits(split)
+
+# %% ../nbs/api/3_images/01_data.ipynb #7e5a1497
+@DATA.add("fashion_mnist_mini")
+def _open_mini(split, path=None):
+    with np.load(weights_dir()/"fashion_mnist_mini"/"images.npz", allow_pickle=False) as file:
+        images, labels = (torch.from_numpy(file[f"{split}_{part}"]) for part in ("images", "labels"))
+        return ImageSet("fashion_mnist_mini", split, images[:, None], labels.long(), tuple(file["classes"].tolist()))
 
 # %% ../nbs/api/3_images/01_data.ipynb #92c4e3a8
 _IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
