@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Annotated, Literal, Union, get_args, get_origin
 
 import slowddim
-from .commands import open_model, run_animate, run_interpolate, run_reconstruct
+from .commands import open_model, run_animate, run_export, run_interpolate, run_reconstruct
 from .studies import CommandParser, add_table, study_parser
 
 # %% ../nbs/api/7_app/05_cli.ipynb #94b90e3d
@@ -150,7 +150,7 @@ def _call(function, args): # with what the shell said
     _check(function, args)
     command = function.__name__.removeprefix("run_")
     _refuse(getattr(args, "given", set()), _unused(command, args))
-    if command != "train" and getattr(args, "out", None) is not None: check_writable("--out", args.out)
+    if command not in ("train", "export") and getattr(args, "out", None) is not None: check_writable("--out", args.out)
     parameters = inspect.signature(function).parameters.values()
     values = {p.name: getattr(args, p.name) for p in parameters if hasattr(args, p.name)}
     places = [values.pop(p.name) for p in parameters if p.kind is p.POSITIONAL_ONLY]
@@ -620,7 +620,7 @@ def run_push(folder:Annotated[str, dict(metavar="FOLDER")], # of a model, as `sl
     return f"{folder} -> {address}; next: slowddim sample --model {repository}"
 
 # %% ../nbs/api/7_app/05_cli.ipynb #2d9bdb69
-_COMMANDS = (run_sample, run_train, run_fid, run_reconstruct, run_interpolate, run_animate, run_push)
+_COMMANDS = (run_sample, run_train, run_fid, run_reconstruct, run_interpolate, run_animate, run_export, run_push)
 
 def _make_parser(command:str|None=None, # give options to this command only, which is quicker; None: to all
                 **preset # parameters of `run_train` that get another default

@@ -1,9 +1,10 @@
 """A trained network as one file that runs without PyTorch: in a browser, on a phone, in another language.
 
-PyTorch is large, and the reader's browser does not have it. What a sampler needs of it is one function, from a noisy image and a time to the noise
-in it, and such a function can be written down as a graph of some hundred operations: an *ONNX* file, which small runtimes execute. This module writes
-that file, compares it with the network before it is kept, and opens it again as a model that every sampler of the library takes. You need
-`04_pretrained`; at the end the network draws the same images without PyTorch inside.
+PyTorch is large, and the reader's browser does not have it. What a sampler needs of it is one function, from a noisy
+image and a time to the noise in it, and such a function can be written down as a graph of some hundred operations: an
+*ONNX* file, which small runtimes execute. This module writes that file, compares it with the network before it is kept,
+and opens it again as a model that every sampler of the library takes. You need `04_pretrained`; at the end the network
+draws the same images without PyTorch inside.
 
 Docs: https://slowddim.github.io/slowddim/api/4_models/export.html.md"""
 
@@ -12,7 +13,7 @@ Docs: https://slowddim.github.io/slowddim/api/4_models/export.html.md"""
 # %% auto #0
 __all__ = ['EXPORT_PRECISIONS', 'EXPORT_FILE', 'FACTS_FILE', 'ExportedModel', 'load_export', 'export_model']
 
-# %% ../nbs/api/4_models/07_export.ipynb #cb510d0a
+# %% ../nbs/api/4_models/07_export.ipynb #9f77fd6c
 import json
 import warnings
 from collections.abc import Callable
@@ -32,12 +33,13 @@ from .pretrained import ModelCard, load_pretrained
 from .schedule import NoiseSchedule, as_schedule, schedule_from_spec
 from .unet import UNet
 
-# %% ../nbs/api/4_models/07_export.ipynb #b1f4a38f
+# %% ../nbs/api/4_models/07_export.ipynb #0768d982
 class _Graph(nn.Module):
     "A model as tensors in, tensor out: `(x, t)` or `(x, t, class_labels)` to predicted noise."
     def __init__(self, model):
         super().__init__()
-        if isinstance(model, Guided): raise TypeError("labels and guidance are chosen later: export the network inside, `.net`")
+        if isinstance(model, Guided):
+            raise TypeError("labels and guidance are chosen later: export the network inside, `.net`")
         self.net, self.prediction, schedule, self.angle = model, getattr(model, "prediction", "eps"), None, None
         if isinstance(model, (NoisePredictor, AnglePredictor)): self.net = model.net
         if type(self.net).__name__ not in ("UNet", "UNet2DModel"):
@@ -65,7 +67,7 @@ class _Graph(nn.Module):
         if self.prediction == "eps": return said
         return PREDICTIONS[self.prediction].read(said, x, at(self.signal), at(self.noise))[1]
 
-# %% ../nbs/api/4_models/07_export.ipynb #d10d2b6b
+# %% ../nbs/api/4_models/07_export.ipynb #5e53c4ba
 EXPORT_PRECISIONS = Registry("precision") # each turns an ONNX model in float32 into another one
 _BOUNDS = dict(fp32=1e-3, fp16=2e-2, int8=0.5) # largest error of predicted noise that is kept
 _LARGE = 1024 # numbers of a weight that is worth storing in fewer bits
@@ -101,7 +103,7 @@ def _quantized(model): # convolutions and products of matrices
             return onnx.load(file)
     finally: logging.root.setLevel(before)
 
-# %% ../nbs/api/4_models/07_export.ipynb #1441ab6a
+# %% ../nbs/api/4_models/07_export.ipynb #ab041114
 EXPORT_FILE, FACTS_FILE = "model.onnx", "export.json"
 
 class ExportedModel:
@@ -122,7 +124,8 @@ class ExportedModel:
         "Evaluate the file on the CPU, in float32."
         given = dict(x=x.float(), t=torch.as_tensor(t).expand(len(x)).long())
         if self.config.num_class_embeds is not None:
-            given["class_labels"] = torch.as_tensor(self.null_class if class_labels is None else class_labels).expand(len(x))
+            labels = torch.as_tensor(self.null_class if class_labels is None else class_labels)
+            given["class_labels"] = labels.expand(len(x)).long()
         elif class_labels is not None: raise ValueError("the network knows no labels, got class_labels")
         eps = self.session.run(None, {k: v.cpu().contiguous().numpy() for k, v in given.items()})[0]
         return torch.from_numpy(eps).to(x.dtype).to(x.device)
@@ -144,7 +147,7 @@ def _open(path, facts): # with as many threads as PyTorch has
     options.intra_op_num_threads, options.log_severity_level = torch.get_num_threads(), 3
     return ExportedModel(runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"]), facts)
 
-# %% ../nbs/api/4_models/07_export.ipynb #3b0bb82a
+# %% ../nbs/api/4_models/07_export.ipynb #fe0ef83b
 def load_export(folder:str|Path # as `export_model` writes it
                )->tuple: # (model, schedule), as `load_pretrained` returns them
     "Open an exported network as a noise predictor, with its schedule."
@@ -152,10 +155,11 @@ def load_export(folder:str|Path # as `export_model` writes it
     for name in (FACTS_FILE, EXPORT_FILE):
         if not (folder/name).is_file(): raise FileNotFoundError(f"{folder} is not an exported model: it has no {name}")
     facts = read_json(folder/FACTS_FILE)
-    if "config" not in facts or "schedule" not in facts: raise ValueError(f"{folder/FACTS_FILE} is not one that export_model wrote")
+    if not {"config", "schedule", "name", "precision"} <= facts.keys():
+        raise ValueError(f"{folder/FACTS_FILE} is not one that export_model wrote")
     return _open(folder/EXPORT_FILE, facts), schedule_from_spec(facts["schedule"])
 
-# %% ../nbs/api/4_models/07_export.ipynb #9c4f1efc
+# %% ../nbs/api/4_models/07_export.ipynb #fbec6112
 _OPSET = 18
 
 def _facts(model, schedule, name, precision): # what `export.json` and the file's metadata say
@@ -167,7 +171,8 @@ def _facts(model, schedule, name, precision): # what `export.json` and the file'
                  class_names=None if info is None or info.names is None else list(info.names),
                  null_class=None if info is None else info.null)
     return dict(name=name, digest=weights_digest(model), precision=precision, opset=_OPSET, prediction="eps",
-                trained_to_predict=getattr(model, "prediction", "eps"), config=asked, schedule=as_schedule(schedule).spec)
+                trained_to_predict=getattr(model, "prediction", "eps"), config=asked,
+                schedule=as_schedule(schedule).spec)
 
 def _examples(model, schedule, n): # n inputs of the graph: noise, times from the first to the last, all labels in turn
     x = torch.randn((n, *model_shape(model)), generator=seeded_generator(n))
@@ -182,9 +187,18 @@ def _traced(graph, examples): # -> the ONNX model; any batch size
     batch = torch.export.Dim("batch", min=1, max=2**16)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
-        program = torch.onnx.export(graph, examples, dynamo=True, verbose=False, opset_version=_OPSET, input_names=names,
-                                    output_names=["eps"], dynamic_shapes={name: {0: batch} for name in names})
-    return program.model_proto
+        program = torch.onnx.export(graph, examples, dynamo=True, verbose=False, opset_version=_OPSET,
+                                    input_names=names, output_names=["eps"],
+                                    dynamic_shapes={name: {0: batch} for name in names})
+    return _without_traces(program.model_proto)
+
+def _without_traces(model): # of where in PyTorch's source each operation comes from: a megabyte of text
+    graph = model.graph
+    for part in (*graph.node, *graph.initializer, *graph.input, *graph.output):
+        del part.metadata_props[:]
+        part.doc_string = ""
+    del graph.value_info[:], model.metadata_props[:]
+    return model
 
 def _largest_error(exported, model, schedule): # of the predicted noise
     worst = 0.
@@ -211,15 +225,16 @@ def export_model(model:Callable|str, # a `UNet`, `UNet2DModel` or predictor arou
     _runtime()
     graph, facts = _Graph(model).eval(), _facts(model, schedule, Path(str(name)).name, precision)
     made = EXPORT_PRECISIONS[precision](_traced(graph, _examples(model, schedule, 2)))
-    del made.metadata_props[:]
-    for key, value in facts.items(): made.metadata_props.add(key=key, value=value if isinstance(value, str) else json.dumps(value))
+    for key, value in facts.items():
+        text = value if isinstance(value, str) else json.dumps(value)
+        made.metadata_props.add(key=key, value=text)
     folder.mkdir(parents=True, exist_ok=True)
     with atomic_path(folder/EXPORT_FILE) as path:
         path.write_bytes(made.SerializeToString())
         error = _largest_error(_open(path, facts), model, schedule)
         if not error <= _BOUNDS[precision]:
-            raise ArithmeticError(f"the {precision} file predicts noise that differs by {error:.3g} from the network's, "
-                                  f"at most {_BOUNDS[precision]:g} is kept")
+            raise ArithmeticError(f"the {precision} file predicts noise that differs by {error:.3g} from the "
+                                  f"network's, at most {_BOUNDS[precision]:g} is kept")
         facts |= dict(max_error=float(f"{error:.3g}"), bytes=path.stat().st_size)
     write_json(folder/FACTS_FILE, facts | dict(alpha_bar=as_schedule(schedule).alpha_bar.tolist()))
     return facts
