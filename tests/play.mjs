@@ -8,7 +8,7 @@ const js = await import(`data:text/javascript;base64,${Buffer.from(text).toStrin
 const schedule = () => js.SCHEDULES[asked.schedule.kind](asked.schedule);
 
 const answers = {
-  names: () => ({ solvers: Object.keys(js.SOLVERS), spacings: Object.keys(js.SPACINGS), schedules: Object.keys(js.SCHEDULES) }),
+  names: () => ({ solvers: Object.keys(js.SOLVERS), spacings: Object.keys(js.SPACINGS) }),
   schedule: () => schedule().alphaBar,
   plans: () => asked.runs.map(({ S, ...how }) => js.plan(schedule(), S, how)),
   noise: () => asked.images.map(([seed, i]) => {
@@ -20,7 +20,8 @@ const answers = {
   pixels: () => [...js.toPixels(Float32Array.from(asked.x))],
   times: () => asked.evaluations.map(n => js.timesFor(n, asked.solver)),
   run: async () => { // images of a run whose network is given: a file for onnxruntime-web, or a formula
-    const { seed, start, n, shape, steps, labels, nullLabel, guidance, file, ort } = asked, size = shape[0]*shape[1]*shape[2];
+    const { seed, start, n, shape, steps, labels, nullLabel, guidance, file, ort } = asked;
+    const size = shape[0]*shape[1]*shape[2];
     let network = async (x, t) => x.map(v => Math.fround(v*Math.cos(t)));
     if (file) {
       const runtime = await import(pathToFileURL(ort));

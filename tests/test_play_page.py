@@ -14,16 +14,22 @@ pytest.importorskip("onnxruntime", reason="needs onnxruntime, of the extra onnx"
 pytest.importorskip("onnxscript", reason="needs onnxscript, of the extra onnx")
 
 
-def page_of(root): # the raw part of nbs/play.ipynb as a page of its own, in the site's clothes
-    from preview import THEME, colours
+def block_of(root): # the raw part of nbs/play.ipynb
     cells = nbformat.read(root/"nbs"/"play.ipynb", 4).cells
-    block = next(re.search(r"(?s)```\{=html\}\n(.*)```", c.source)[1] for c in cells if "{=html}" in c.source)
+    return next(re.search(r"(?s)```\{=html\}\n(.*)```", c.source)[1] for c in cells if "{=html}" in c.source)
+
+
+def page_of(root): # as a page of its own, in the site's clothes
+    from preview import THEME, colours
+    block = block_of(root)
     css = "".join(colours((root/"nbs"/f).read_text("utf-8"), head)
                   for head, f in ((":root", "light.scss"), (':root[data-theme="dark"]', "dark.scss")))
     css += (THEME/"preview.css").read_text("utf-8")
-    return (f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Play</title><link rel="icon" href="data:,">'
+    return (f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Play</title>'
+            f'<link rel="icon" href="data:,">'
             f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{css}</style></head>'
-            f'<body><header class="bar"></header><nav id="sidebar"></nav><main id="main"><article><h1>Play with the sampler</h1>{block}</article></main></body></html>')
+            f'<body><header class="bar"></header><nav id="sidebar"></nav><main id="main"><article>'
+            f'<h1>Play with the sampler</h1>{block}</article></main></body></html>')
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +82,8 @@ def exported(root): # the same file, in Python
 DONE = "return Number(document.getElementById('play').dataset.done ?? 0)"
 STATUS = "return document.querySelector('[data-part=status]').textContent"
 LINES = "return document.querySelector('[data-part=python]').textContent"
-PIXELS = """const c = document.querySelector(`[data-part="${arguments[0]}"]`), d = c.getContext("2d").getImageData(0, 0, c.width, c.height).data;
+PIXELS = """const c = document.querySelector(`[data-part="${arguments[0]}"]`);
+const d = c.getContext("2d").getImageData(0, 0, c.width, c.height).data;
 return [c.height, c.width, Array.from({length: c.width*c.height}, (_, i) => d[4*i])];"""
 
 
@@ -105,7 +112,9 @@ def in_python(text, exported): # runs the lines that the page shows, with the fi
     matplotlib.use("agg")
     with torch.inference_mode():
         lines = text.replace("show_images(images)", "").replace("show_images(", "images = (")
-        exec(re.sub(r"model, schedule = load_pretrained\(.*\)", "model, schedule = exported", lines), {"exported": exported}, scope)
+        lines = re.sub(r"model, schedule = load_pretrained\(.*\)", "model, schedule = exported", lines)
+        scope["exported"] = exported
+        exec(lines, scope)
     found = scope["images"]
     if found.is_floating_point():
         from slowddim.generate import to_images
@@ -119,7 +128,8 @@ def same(a, b): # within one grey level on 99.8 % of the pixels
     assert share >= 0.998, f"{share:.4%} of the pixels agree"
 
 
-SETTINGS = ["#n=4", "#n=5&solver=ddim&eta=1&seed=3", "#n=3&solver=heun&label=Bag&guidance=2.5&seed=1", "#n=4&spacing=logsnr&seed=123456"]
+SETTINGS = ["#n=4", "#n=5&solver=ddim&eta=1&seed=3", "#label=Bag&guidance=2.5&n=3&solver=heun&seed=1",
+            "#n=4&spacing=logsnr&seed=123456"]
 
 
 @pytest.mark.parametrize("settings", SETTINGS)
@@ -137,7 +147,8 @@ def test_an_image_between_two_seeds_is_pythons(browser, served, exported): # noq
 def test_a_wrong_image_is_noticed(browser, served, exported): # noqa: F811
     start(browser, served, "#n=2")
     lines = browser.execute_script(LINES).replace("seed=0", "seed=1")
-    with pytest.raises(AssertionError, match="of the pixels agree"): same(pixels(browser, "x_0", 3), in_python(lines, exported))
+    other = in_python(lines, exported)
+    with pytest.raises(AssertionError, match="of the pixels agree"): same(pixels(browser, "x_0", 3), other)
 
 
 def test_nothing_is_fetched_before_start_and_nothing_elsewhere(browser, served): # noqa: F811
@@ -189,7 +200,7 @@ def test_widths_and_themes(browser, served): # noqa: F811
     start(browser, served, "#n=1")
     for view in ("nine", "steps", "between", "draw"):
         browser.execute_script("location.hash = arguments[0]", f"n=1&solver=ddim&eta=0.5&view={view}")
-        until(lambda: f"view={view}" in browser.execute_script(LINES + " + location.hash") or view == "nine")
+        until(lambda: browser.find_element("css selector", f"[data-view={view}]").is_displayed())
         for theme in ("dark", "light"):
             browser.execute_script("document.documentElement.dataset.theme = arguments[0]", theme)
             assert browser.execute_script(FAINT) == [], (view, theme)
@@ -200,14 +211,10 @@ def test_widths_and_themes(browser, served): # noqa: F811
 
 
 def test_every_knob_has_a_name(root):
-    text = page_of_text(root)
+    text = block_of(root)
     for tag in re.findall(r"<(?:input|select|canvas)\b[^>]*>", text):
         assert re.search(r'aria-label="[^"]+"', tag), tag
     assert "<noscript>" in text and "forming.gif" in text
-
-
-def page_of_text(root):
-    return next(c.source for c in nbformat.read(root/"nbs"/"play.ipynb", 4).cells if "{=html}" in c.source)
 
 
 def test_without_assets_the_page_has_its_film(browser, root, site, tmp_path): # noqa: F811

@@ -1,4 +1,4 @@
-"Fetch the browser's runtime with npm, export the network, and put both into a built site: `tools/play_assets.py _docs`."
+"Fetch the browser's runtime with npm, export the network, put both into a site: `tools/play_assets.py _docs`."
 import argparse
 import base64
 import gzip
@@ -33,7 +33,7 @@ def fetch_runtime()->Path: # folder with the three files
         if run.returncode or packed is None: raise RuntimeError(f"npm did not bring {PACKAGE} {VERSION}")
         algorithm, _, wanted = INTEGRITY.partition("-")
         found = base64.b64encode(hashlib.new(algorithm, packed.read_bytes()).digest()).decode()
-        if found != wanted: raise ValueError(f"{PACKAGE} {VERSION} is not the file that was pinned: {algorithm}-{found}")
+        if found != wanted: raise ValueError(f"{PACKAGE} {VERSION} is not the pinned file: {algorithm}-{found}")
         folder.mkdir(parents=True, exist_ok=True)
         with tarfile.open(packed) as tar:
             for name in (RUNTIME, GLUE, WASM):

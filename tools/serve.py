@@ -1,4 +1,4 @@
-"Serve a built site on this machine, compressed, and isolated so that a page may use several threads: `tools/serve.py _docs`."
+"Serve a built site on this machine, compressed and isolated, so that a page may use threads: `tools/serve.py _docs`."
 import argparse
 import functools
 import gzip

@@ -1,10 +1,11 @@
-// The sampler of the course in JavaScript: noise, a schedule, a step, a loop. The names are those of the Python library, and so
-// are the formulas: tests/test_play.py compares coefficients (1e-12), noise (1e-6) and images with Python's.
+// The sampler of the course in JavaScript: noise, a schedule, a step, a loop. The names are those of the Python
+// library, and so are the formulas: tests/test_play.py compares coefficients (1e-12), noise (1e-6) and images.
 
-// ---------------------------------------------------------------------------------------------------------------- noise
-// Image i of a run depends on (seed, i) alone. Its generator is PyTorch's: a Mersenne twister, read by Box and Muller's formula.
+// --------------------------------------------------------------------------------------------------------- noise
+// Image i of a run depends on (seed, i) alone. Its generator is PyTorch's: a Mersenne twister and Box-Muller.
 
-const MASK = (1n << 64n) - 1n, f = Math.fround, TURN = f(2*Math.PI); // float32, as the library computes images and noise
+const f = Math.fround; // to float32, in which the library computes images and noise
+const MASK = (1n << 64n) - 1n, TURN = f(2*Math.PI);
 
 export function mixSeed(...parts) { // splitmix64; parts: integers in [0, 2^64), a BigInt in [0, 2^63) comes out
   let h = 0n;
@@ -52,7 +53,7 @@ export class Generator { // the Mersenne twister MT19937
     return (y ^ (y >>> 18)) >>> 0;
   }
 
-  randn(n) { // standard normal numbers, n a multiple of 16: in blocks of 16, the first 8 uniform numbers make the lengths
+  randn(n) { // standard normal, n a multiple of 16: in each 16 uniform numbers, the first 8 make the lengths
     if (n % 16) throw new RangeError(`n must be a multiple of 16, got ${n}`);
     const z = new Float32Array(n);
     for (let i = 0; i < n; i++) z[i] = (this.bits() & 0xFFFFFF)/0x1000000;
@@ -67,10 +68,11 @@ export class Generator { // the Mersenne twister MT19937
   }
 }
 
-export function spreadLabels(seed, start, n, nLabels) { // places in the list of labels when nobody asks for one: evenly
+export function spreadLabels(seed, start, n, nLabels) { // where nobody asks for a label: all of them, evenly
   const found = [];
   for (let block = Math.floor(start/nLabels); found.length < n + start % nLabels; block++) {
-    const generator = new Generator(Number(mixSeed(seed, block) & 0xFFFFFFFFn)), order = [...Array(nLabels).keys()];
+    const order = [...Array(nLabels).keys()];
+    const generator = new Generator(Number(mixSeed(seed, block) & 0xFFFFFFFFn));
     for (let i = 0; i < nLabels - 1; i++) {
       const j = i + generator.bits() % (nLabels - i);
       [order[i], order[j]] = [order[j], order[i]];
@@ -80,8 +82,8 @@ export function spreadLabels(seed, start, n, nLabels) { // places in the list of
   return found.slice(start % nLabels, start % nLabels + n);
 }
 
-// ------------------------------------------------------------------------------------------------------------- schedule
-// A table of alpha-bar: the share of the image's variance that is left at each time. At time -1, the clean image, it is 1.
+// ------------------------------------------------------------------------------------------------------ schedule
+// A table of alpha-bar: the share of the image's variance that is left at each time; at time -1, clean, it is 1.
 
 export class Schedule {
   constructor(alphaBar) { this.alphaBar = alphaBar; }
@@ -120,7 +122,8 @@ export const SPACINGS = { // (schedule, S) -> S times to visit, falling
   trailing: ({nSteps: T}, S) => Array.from({length: S}, (_, i) => roundRatio(T*(S - i), S) - 1),
   leading: ({nSteps: T}, S) => falling(S, i => i*Math.floor(T/S)),
   linspace: ({nSteps: T}, S) => S === 1 ? [T - 1] : falling(S, i => roundRatio((T - 1)*i, S - 1)),
-  quadratic: ({nSteps: T}, S) => S === 1 ? [T - 1] : falling(S, i => Math.max(i, roundRatio((T - 1)*i*i, (S - 1)**2))),
+  quadratic: ({nSteps: T}, S) =>
+    S === 1 ? [T - 1] : falling(S, i => Math.max(i, roundRatio((T - 1)*i*i, (S - 1)**2))),
   logsnr: (schedule, S) => {
     const T = schedule.nSteps, logs = schedule.alphaBar.map((_, t) => Math.log(schedule.sigma(t)));
     const ends = [Math.log(80), Math.log(0.03)], wanted = S === 1 ? [ends[0]] : linspace(...ends, S);
@@ -131,14 +134,15 @@ export const SPACINGS = { // (schedule, S) -> S times to visit, falling
   },
 };
 
-// ----------------------------------------------------------------------------------------------------------------- step
-// One move is x_prev = of_x0 x_0 + of_eps eps + sigma z (DDIM eq. 12), plus past estimates for some. Solvers choose the numbers.
+// ---------------------------------------------------------------------------------------------------------- step
+// One move is x_prev = of_x0 x_0 + of_eps eps + sigma z (DDIM eq. 12), plus past estimates for some solvers.
 
 export function coefficients(t, t_prev, schedule, eta = 0) { // DDIM eq. 12 and 16
   const ab = schedule.at(t), abPrev = schedule.at(t_prev);
   const sigma = eta ? eta*Math.sqrt((1 - ab/abPrev)*(1 - abPrev)/(1 - ab)) : 0;
   const of_eps = Math.sqrt(Math.max(0, 1 - abPrev - sigma*sigma));
-  return {t, t_prev, signal: Math.sqrt(ab), noise: Math.sqrt(1 - ab), of_x0: Math.sqrt(abPrev), of_eps, sigma, of_past: []};
+  const signal = Math.sqrt(ab), noise = Math.sqrt(1 - ab), of_x0 = Math.sqrt(abPrev);
+  return {t, t_prev, signal, noise, of_x0, of_eps, sigma, of_past: []};
 }
 
 function heun(path, i, schedule) { // a move, then its correction by the slope found where it arrived
@@ -165,7 +169,8 @@ function ab3(path, i, schedule) {
   const step = coefficients(path[i], path[i + 1], schedule);
   const [second, first, now, then] = path.slice(i - 2, i + 2).map(t => schedule.sigma(t));
   const h = then - now, u1 = first - now, u2 = second - now;
-  const w1 = step.of_x0*h*h*(2*h - 3*u2)/(6*u1*(u1 - u2)), w2 = step.of_x0*h*h*(2*h - 3*u1)/(6*u2*(u2 - u1));
+  const w1 = step.of_x0*h*h*(2*h - 3*u2)/(6*u1*(u1 - u2));
+  const w2 = step.of_x0*h*h*(2*h - 3*u1)/(6*u2*(u2 - u1));
   const between = i === 2 ? [[0, 0]] : [];
   return [{...step, of_eps: step.of_eps - w1 - w2, of_past: [[0, w1], ...between, [0, w2]]}];
 }
@@ -195,7 +200,8 @@ export function timesFor(evaluations, solver) { // how many times may be visited
   return solver === "ab3" && evaluations > 1 ? Math.max(1, evaluations - 1) : evaluations;
 }
 
-export function move(eps, x, step, {z = null, clip = null, past = []} = {}) { // Float32Arrays; the coefficients are rounded once
+// eps, x, z: Float32Arrays of one size; the library rounds a coefficient to float32, and after each operation
+export function move(eps, x, step, {z = null, clip = null, past = []} = {}) {
   const [signal, noise, of_x0, of_eps, sigma] = ["signal", "noise", "of_x0", "of_eps", "sigma"].map(k => f(step[k]));
   const x_prev = new Float32Array(x.length), x_0 = new Float32Array(x.length), used = Float32Array.from(eps);
   for (let i = 0; i < x.length; i++) {
@@ -214,7 +220,7 @@ export function move(eps, x, step, {z = null, clip = null, past = []} = {}) { //
   return {x_prev, x_0, eps: used};
 }
 
-// ----------------------------------------------------------------------------------------------------------------- loop
+// ---------------------------------------------------------------------------------------------------------- loop
 
 export function drawEach(generators, size) { // one image's noise from each generator, in one array
   const z = new Float32Array(generators.length*size);
@@ -222,7 +228,7 @@ export function drawEach(generators, size) { // one image's noise from each gene
   return z;
 }
 
-export function guided(network, labels, nullLabel, scale) { // network(x, t, labels) -> model(x, t), classifier-free guidance
+export function guided(network, labels, nullLabel, scale) { // network(x, t, labels) -> model(x, t)
   if (labels === null) return network;
   const none = labels.map(() => nullLabel);
   if (scale === 1) return (x, t) => network(x, t, labels);
@@ -236,7 +242,8 @@ export function guided(network, labels, nullLabel, scale) { // network(x, t, lab
   };
 }
 
-// known: {image, mask, noise, schedule}; where mask is 1, every state is this image with this noise, as its time asks (eq. 4)
+// known: {image, mask, noise, schedule}; where mask is 1, a state is this image with as much of this noise as its
+// time asks (eq. 4)
 export async function* trajectory(model, x, steps, {clip = [-1, 1], generators = null, known = null} = {}) {
   const past = [], size = generators ? x.length/generators.length : 0;
   for (const step of steps) {
@@ -256,9 +263,11 @@ export async function* trajectory(model, x, steps, {clip = [-1, 1], generators =
 export function slerp(a, b, w) { // along the great circle; lengths go from |a| to |b| evenly
   const norm = v => Math.sqrt(v.reduce((sum, c) => sum + c*c, 0)), la = norm(a), lb = norm(b);
   if (w === 0 || w === 1) return Float32Array.from(w ? b : a);
-  const cosine = a.reduce((sum, c, i) => sum + c*b[i], 0)/(la*lb), angle = Math.acos(Math.min(1, Math.max(-1, cosine)));
+  const cosine = a.reduce((sum, c, i) => sum + c*b[i], 0)/(la*lb);
+  const angle = Math.acos(Math.min(1, Math.max(-1, cosine)));
   const length = (1 - w)*la + w*lb, sine = Math.sin(angle);
-  return Float32Array.from(a, (c, i) => length*(Math.sin((1 - w)*angle)*c/la + Math.sin(w*angle)*b[i]/lb)/sine);
+  const [ofA, ofB] = [Math.sin((1 - w)*angle)*length/(sine*la), Math.sin(w*angle)*length/(sine*lb)];
+  return Float32Array.from(a, (c, i) => ofA*c + ofB*b[i]);
 }
 
 export function toPixels(x) { // [-1, 1] -> bytes, halves to the even one
