@@ -1,6 +1,6 @@
 // The play page: knobs, canvases and the worker that computes. Nothing is fetched before somebody presses Start.
 import assets from "./assets.js";
-import { SCHEDULES, SOLVERS, SPACINGS, plan, spreadLabels, timesFor } from "./ddim.js";
+import { SCHEDULES, SPACINGS, plan, spreadLabels, timesFor } from "./ddim.js";
 
 const root = document.getElementById("play"),
   $ = (name) => root.querySelector(`[data-part="${name}"]`);
@@ -47,6 +47,24 @@ function learned(n) {
   // the fitted solver for about so many evaluations
   const far = (table) => Math.abs(table.evaluations - n);
   return assets.tables.reduce((best, table) => (far(table) < far(best) ? table : best));
+}
+
+function readLink() {
+  Object.assign(set, DEFAULTS);
+  for (const [key, text] of new URLSearchParams(location.hash.slice(1))) {
+    if (!(key in DEFAULTS)) continue;
+    if (!(key in LIMITS)) set[key] = text;
+    else if (text !== "" && Number.isFinite(Number(text))) {
+      set[key] = Math.min(Math.max(Number(text), LIMITS[key][0]), LIMITS[key][1]);
+    }
+  }
+  for (const key of ["n", "seed", "other"]) set[key] = Math.round(set[key]);
+  if (!(set.view in VIEWS)) set.view = DEFAULTS.view;
+  if (!(set.spacing in SPACINGS)) set.spacing = DEFAULTS.spacing;
+  const known = set.solver in NAMES || (set.solver === "learned" && assets.tables?.length);
+  if (!known) set.solver = DEFAULTS.solver;
+  if (!names().includes(set.label)) set.label = "";
+  if (!names().length) set.guidance = 1;
 }
 
 function writeLink() {
