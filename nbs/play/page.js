@@ -354,7 +354,7 @@ function blank() {
     // something to begin with: a shirt, from the side of its middle line
     const off = Math.abs(j - (w - 1) / 2),
       neck = i < 5 && off < 3;
-    return i >= 3 && i < h - 3 && !neck && (off < 6 || (i > 3 && i < 11 && off < 11 - 0.3 * i));
+    return i >= 3 && i < h - 3 && !neck && (off < 6 || (i < 11 && off < 11 - 0.3 * i));
   };
   for (let i = 0; i < h; i++) for (let j = 0; j < w; j++) if (inside(i, j)) sketch[i * w + j] = 190;
   paintSketch();
