@@ -126,8 +126,7 @@ docs: $(VENV)/.installed-dev ## the site in _docs: with quarto where it is insta
 	@$(BIN)/python tools/docs.py
 
 docs-serve: docs ## the same, on http://127.0.0.1:8000
-	@echo "Serving on http://127.0.0.1:8000, Ctrl-C stops"
-	@$(BIN)/python -m http.server 8000 --bind 127.0.0.1 --directory _docs
+	@$(BIN)/python tools/serve.py _docs
 
 clean:
 	rm -rf _docs _proc build dist *.egg-info .pytest_cache .ruff_cache

@@ -12,6 +12,7 @@
 - `slowddim.ddpm`: The ancestral sampler: one step, derived from Bayes' rule, and a loop over all thousand times.
 - `slowddim.distances`: How far are two sets of pictures apart? As far as two clouds of numbers.
 - `slowddim.distill`: A student that makes one step where its teacher makes several: halve, train, and halve again, down to one evaluation.
+- `slowddim.export`: A trained network as one file that runs without PyTorch: in a browser, on a phone, in another language.
 - `slowddim.fast`: The same network in the arithmetic this machine is fastest in, without touching the one you gave.
 - `slowddim.fid`: A score for a set of pictures that says what it stands on: how many, whose features, which floor.
 - `slowddim.files`: Tensors and facts in files: safetensors and JSON, written atomically, named by their digest, read without ever unpickling.

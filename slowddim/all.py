@@ -29,6 +29,7 @@ from slowddim.interop import *
 from slowddim.pretrained import *
 from slowddim.generate import *
 from slowddim.schedulers import *
+from slowddim.export import *
 from slowddim.run import *
 from slowddim.optim import *
 from slowddim.train import *

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Annotated, Literal, Union, get_args, get_origin
 
 import slowddim
-from .commands import open_model, run_animate, run_interpolate, run_reconstruct
+from .commands import open_model, run_animate, run_export, run_interpolate, run_reconstruct
 from .studies import CommandParser, add_table, study_parser
 
 # %% ../nbs/api/7_app/05_cli.ipynb #94b90e3d
@@ -149,7 +149,7 @@ def _call(function, args): # with what the shell said
     _check(function, args)
     command = function.__name__.removeprefix("run_")
     _refuse(getattr(args, "given", set()), _unused(command, args))
-    if command != "train" and getattr(args, "out", None) is not None: check_writable("--out", args.out)
+    if command not in ("train", "export") and getattr(args, "out", None) is not None: check_writable("--out", args.out)
     parameters = inspect.signature(function).parameters.values()
     values = {p.name: getattr(args, p.name) for p in parameters if hasattr(args, p.name)}
     places = [values.pop(p.name) for p in parameters if p.kind is p.POSITIONAL_ONLY]
@@ -694,8 +694,8 @@ def run_distill(model:Annotated[str, dict(metavar="MODEL")], # as `name` in `slo
     return f"{len(stages)} stages -> {folders[stages[-1]]}; next: slowddim sample --model {folders[stages[-1]]}"
 
 # %% ../nbs/api/7_app/05_cli.ipynb #2d9bdb69
-_COMMANDS = (run_sample, run_train, run_fid, run_reconstruct, run_interpolate, run_animate, run_push,
-             run_distill)
+_COMMANDS = (run_sample, run_train, run_distill, run_fid, run_reconstruct, run_interpolate, run_animate,
+             run_export, run_push)
 
 def _make_parser(command:str|None=None, # give options to this command only, which is quicker; None: to all
                 **preset # parameters of `run_train` that get another default

@@ -14,6 +14,7 @@ __all__ = []
 import time
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Literal
 
 # %% ../nbs/api/7_app/03_commands.ipynb #cf7727f3
 def open_model(model:str="fashion_mnist", # as `name` in `slowddim.pretrained.load_pretrained`
@@ -212,3 +213,20 @@ def run_animate(model:str="fashion_mnist", # as `name` in `slowddim.pretrained.l
     film = animate(list(images.unflatten(0, latents.shape[:2])), n_images=n, n_cols=None, scale=scale, fps=fps,
                    ink=False, max_mb=50)
     return f"{len(film)} frames of {n} images -> {film.save(path)}"
+
+# %% ../nbs/api/7_app/03_commands.ipynb #8f630336
+def run_export(model:str="fashion_mnist", # as `name` in `slowddim.pretrained.load_pretrained`
+               format:Literal["onnx"]="onnx", # of the file
+               precision:str="fp32", # of the stored weights, one of `slowddim.export.EXPORT_PRECISIONS`
+               out:str="exported", # folder to write model.onnx and export.json into
+               quiet:bool=False # as in `slowddim.commands.run_reconstruct`
+              )->str: # what to tell the user
+    "Write a network as a file that runs without PyTorch."
+    from slowddim.core import check_choice
+    from slowddim.export import export_model
+    check_choice("format", format, ("onnx",))
+    tic = time.perf_counter()
+    facts = export_model(model, out, precision=precision)
+    return (f"{facts['name']} ({facts['digest']}), opset {facts['opset']}, {facts['precision']}: "
+            f"{facts['bytes']/1e6:.1f} MB, predicted noise differs by at most {facts['max_error']:.2g}, "
+            f"{time.perf_counter() - tic:.1f} s -> {Path(out)/'model.onnx'}")

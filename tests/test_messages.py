@@ -17,7 +17,7 @@ from slowddim.unet import UNet
 
 BASE = dict(sample="--model tiny --out x.png", reconstruct="grey.npz --model tiny", interpolate="--model tiny",
             animate="--model tiny", train="--data digits --widths 32 --patch-size 1 --out m", fid="grey.npz",
-            push="tiny me/tiny")
+            push="tiny me/tiny", export="--model tiny --out m")
 STUDIES_HERE = ("time", "solvers", "eta")
 
 

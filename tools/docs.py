@@ -77,6 +77,8 @@ def main():
         index_again(out)
         print("Rendered with quarto.")
     else: preview(out)
+    from play_assets import add
+    print(add(out))
     print(f"Open {out/'index.html'}, or run make docs-serve")
 
 

@@ -6,7 +6,8 @@ from nbformat import read
 
 ROOT = Path(__file__).parent.parent
 NBS = ROOT/"nbs"
-LAST = ["your_images", "results", "how_we_test", "engineers", "notation", "glossary", "bibliography", "changelog"]
+LAST = ["play", "your_images", "results", "how_we_test", "engineers", "notation", "glossary", "bibliography",
+        "changelog"]
 
 
 def title(path:Path)->str: # of a notebook or a Quarto page
