@@ -212,8 +212,8 @@ def run_animate(model:str="fashion_mnist", # as `name` in `slowddim.pretrained.l
 # %% ../nbs/api/7_app/03_commands.ipynb #cfe139c2
 def run_fit_solver(model:str="fashion_mnist", # as `name` in `slowddim.pretrained.load_pretrained`
                    steps:int=5, # network evaluations an image
-                   n:int=64, # as in `slowddim.learned.fit_solver`
-                   held_out:int=64, # as in `slowddim.learned.fit_solver`
+                   n:int=32, # as in `slowddim.learned.fit_solver`
+                   held_out:int=32, # as in `slowddim.learned.fit_solver`
                    teacher_steps:int=40, # network evaluations an image of the teacher, about
                    ridge:float=1e-4, # as in `slowddim.learned.fit_solver`
                    grid:bool=False, # as in `slowddim.learned.fit_solver`
