@@ -34,6 +34,7 @@ from slowddim.optim import *
 from slowddim.train import *
 from slowddim.watch import *
 from slowddim.continuous import *
+from slowddim.learned import *
 from slowddim.presets import *
 from slowddim.adaptive import *
 from slowddim.classifier import *
