@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 METADATA := settings.ini setup.py pyproject.toml
 FAST ?= --precision compiled# the network of the long tables; where there is no C++ compiler: make results FAST=
 
-.PHONY: sample test trust export check nbdev_test notebooks nbdev2_test pytest lint wheel-test weights digits models outputs figures docs docs-serve readme results bench bench-quick results-quick tables tables-models clean
+.PHONY: sample test trust export check nbdev_test notebooks nbdev2_test pytest lint wheel-test weights solvers digits models outputs figures docs docs-serve readme results bench bench-quick results-quick tables tables-models clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV) || (rm -rf $(VENV); exit 1)
@@ -82,6 +82,9 @@ checkpoints/fashion_mnist_first/card.json: | $(VENV)/.installed-dev
 
 weights: checkpoints/fashion_mnist_first/card.json ## train the shipped model again, in two goes (over two and a half hours on two cores; resumes)
 	@$(BIN)/slowddim train --data fashion_mnist --unconditional --init checkpoints/fashion_mnist_first --prediction v --weighting v --lognormal -0.5 1.4 --epochs 11 --bs 32 --lr 6e-4 --seed 1 --out slowddim/weights_data/fashion_mnist --log results/train_fashion_mnist.json
+
+solvers: $(VENV)/.installed-dev ## fit the solvers of few evaluations to the shipped model again (some minutes)
+	@for steps in 4 5 6 8 10; do $(BIN)/slowddim fit-solver --steps $$steps --out slowddim/weights_data/solvers/fashion_mnist_$$steps.json || exit 1; done
 
 outputs: $(VENV)/.installed-dev ## run every notebook again and keep its outputs, made small
 	@OMP_NUM_THREADS=1 MPLBACKEND=agg $(BIN)/python tools/outputs.py

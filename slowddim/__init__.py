@@ -21,6 +21,7 @@
 - `slowddim.interop`: The same schedules and predictions under the names that `diffusers` uses, in both directions.
 - `slowddim.judges`: Eyes for digits and for airplanes: a reader of MNIST, and the main components of real pictures.
 - `slowddim.latent`: Noise as a code: encode an image, decode it again, walk from one image to another.
+- `slowddim.learned`: A solver fitted to the network it will follow: least squares finds the coefficients of every move, in a minute and without gradients.
 - `slowddim.noising`: The algebra between a clean image, a noisy one and the noise: four lines, every direction, no loop.
 - `slowddim.ode`: Deterministic sampling as a curve to follow: Euler, Adams-Bashforth, Heun and DPM-Solver++ are other coefficients for the one move.
 - `slowddim.optim`: Steps that use all directions of a weight matrix equally: more is learned from the same images.

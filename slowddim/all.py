@@ -29,13 +29,12 @@ from slowddim.interop import *
 from slowddim.pretrained import *
 from slowddim.generate import *
 from slowddim.schedulers import *
-from slowddim.export import *
 from slowddim.run import *
 from slowddim.optim import *
 from slowddim.train import *
 from slowddim.watch import *
-from slowddim.distill import *
 from slowddim.continuous import *
+from slowddim.learned import *
 from slowddim.presets import *
 from slowddim.adaptive import *
 from slowddim.classifier import *

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Annotated, Literal, Union, get_args, get_origin
 
 import slowddim
-from .commands import open_model, run_animate, run_export, run_interpolate, run_reconstruct
+from .commands import open_model, run_animate, run_export, run_fit_solver, run_interpolate, run_reconstruct
 from .studies import CommandParser, add_table, study_parser
 
 # %% ../nbs/api/7_app/05_cli.ipynb #94b90e3d
@@ -137,6 +137,9 @@ def _unused(command, args): # names of options that would have no effect beside 
 def _refuse(given, unused): # `given`: names of the options that somebody gave
     for name in sorted(given & unused.keys()): raise ValueError(f"--{name.replace('_', '-')} {unused[name]}")
 
+def _command(function): # run_fit_solver -> "fit-solver"
+    return function.__name__.removeprefix("run_").replace("_", "-")
+
 def _in_first(run): # of several processes; the others are done
     from slowddim.processes import alone, shared
     if not shared().is_first: return ""
@@ -147,7 +150,7 @@ def _call(function, args): # with what the shell said
 
     from slowddim.files import check_writable
     _check(function, args)
-    command = function.__name__.removeprefix("run_")
+    command = _command(function)
     _refuse(getattr(args, "given", set()), _unused(command, args))
     if command not in ("train", "export") and getattr(args, "out", None) is not None: check_writable("--out", args.out)
     parameters = inspect.signature(function).parameters.values()
@@ -157,7 +160,7 @@ def _call(function, args): # with what the shell said
     return _in_first(functools.partial(function, *places, **values))
 
 def _add_command(sub, function, options=True): # its name without "run_" is the command's
-    parser = sub.add_parser(function.__name__.removeprefix("run_"), help=function.__doc__, description=function.__doc__,
+    parser = sub.add_parser(_command(function), help=function.__doc__, description=function.__doc__,
                             formatter_class=_HelpFormatter)
     parser.set_defaults(run=functools.partial(_call, function))
     if options: _add_options(parser, function)
@@ -220,6 +223,25 @@ def _tell_what_is_kept(path): # by `sample_to_npz`, if it is interrupted
         if after and after != before: tell(stop, f"{path}.part holds what is done")
         raise
 
+# %% ../nbs/api/7_app/05_cli.ipynb #38f958a3
+def _fitted_solver(network, schedule, how, guidance, counted): # how to sample -> what changes about it
+    from slowddim.core import check_choice
+    from slowddim.learned import load_solver, shipped_solver
+    from slowddim.schedule import as_timesteps
+    from slowddim.steps import SOLVERS
+    solver, timesteps = how.get("solver"), how["steps"]
+    if solver in SOLVERS or (solver is None and how["eta"] != 0): return {}
+    if str(solver).endswith(".json"):
+        solver = load_solver(solver, network, guidance)
+        return dict(solver=solver) if counted else dict(solver=solver, steps=solver.timesteps)
+    if solver is not None: check_choice("--solver", solver, [*SOLVERS, "fitted", "FILE.json"])
+    shipped = shipped_solver(network, as_timesteps(timesteps, schedule, how["spacing"]), guidance)
+    if solver is None: return dict(solver=shipped) if shipped is not None and shipped.is_better else {}
+    if shipped is None:
+        raise ValueError(f"no fitted solver ships for this model, {timesteps} {how['spacing']} steps and guidance "
+                         f"{guidance:g}: slowddim fit-solver makes one")
+    return dict(solver=shipped)
+
 # %% ../nbs/api/7_app/05_cli.ipynb #b1079b07
 def run_sample(
         # images
@@ -231,7 +253,7 @@ def run_sample(
         start:int=0, # as in `slowddim.generate.iter_images`
         # sampler
         steps:int|None=None, # times to visit; None: 20, or what the card advises if eta and solver are None too
-        solver:str|None=None, # one of `slowddim.ode.SOLVERS`; None: `slowddim.generate.DEFAULT_SOLVER`
+        solver:str|None=None, # one of `slowddim.ode.SOLVERS`, or fitted, or a FILE.json; None: fitted, else dpmpp_2m
         eta:float|None=None, # as in `slowddim.generate.iter_images`; not 0: solver ddim; None: 0, or as for steps
         spacing:str|None=None, # one of `slowddim.schedule.SPACINGS`; None: trailing, or as for steps
         # machine
@@ -259,6 +281,7 @@ def run_sample(
     if steps is None and eta is None and solver is None: usual |= _advice(network)
     given = dict(steps=steps, eta=eta, spacing=spacing, solver=solver)
     how = usual | {name: value for name, value in given.items() if value is not None}
+    how |= _fitted_solver(network, schedule, how, guidance, steps is not None)
     timesteps = how.pop("steps")
     labels, n, n_cols = _rows_of_labels(label, network, n)
     how |= dict(timesteps=timesteps, seed=seed, start=start, batch_size=batch_size, precision=precision, labels=labels,
@@ -272,7 +295,8 @@ def run_sample(
     else:
         images = sample_images(network, schedule, n, progress=not quiet, **how)
         if shared().is_first: save_grid(path, images, n_cols=n_cols, scale=scale)
-    took = "1 step" if timesteps == 1 else f"{timesteps} steps"
+    visited = timesteps if isinstance(timesteps, int) else len(timesteps)
+    took = "1 step" if visited == 1 else f"{visited} steps"
     return f"{n} images, {took} each, in {time.perf_counter() - tic:.1f} s -> {path}"
 
 # %% ../nbs/api/7_app/05_cli.ipynb #c4997c26
@@ -694,7 +718,7 @@ def run_distill(model:Annotated[str, dict(metavar="MODEL")], # as `name` in `slo
     return f"{len(stages)} stages -> {folders[stages[-1]]}; next: slowddim sample --model {folders[stages[-1]]}"
 
 # %% ../nbs/api/7_app/05_cli.ipynb #2d9bdb69
-_COMMANDS = (run_sample, run_train, run_distill, run_fid, run_reconstruct, run_interpolate, run_animate,
+_COMMANDS = (run_sample, run_train, run_distill, run_fit_solver, run_fid, run_reconstruct, run_interpolate, run_animate,
              run_export, run_push)
 
 def _make_parser(command:str|None=None, # give options to this command only, which is quicker; None: to all
@@ -705,7 +729,7 @@ def _make_parser(command:str|None=None, # give options to this command only, whi
     parser.add_argument("--version", action="version", version=f"slowddim {slowddim.__version__}")
     sub = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for function in _COMMANDS:
-        p = _add_command(sub, function, command in (None, function.__name__.removeprefix("run_")))
+        p = _add_command(sub, function, command in (None, _command(function)))
         if function is run_train: p.set_defaults(**preset)
     table = add_table(sub)
     table.formatter_class = _HelpFormatter

@@ -214,6 +214,42 @@ def run_animate(model:str="fashion_mnist", # as `name` in `slowddim.pretrained.l
                    ink=False, max_mb=50)
     return f"{len(film)} frames of {n} images -> {film.save(path)}"
 
+# %% ../nbs/api/7_app/03_commands.ipynb #cfe139c2
+def run_fit_solver(model:str="fashion_mnist", # as `name` in `slowddim.pretrained.load_pretrained`
+                   steps:int=5, # network evaluations an image
+                   n:int=32, # as in `slowddim.learned.fit_solver`
+                   held_out:int=32, # as in `slowddim.learned.fit_solver`
+                   teacher_steps:int=40, # network evaluations an image of the teacher, about
+                   ridge:float=1e-4, # as in `slowddim.learned.fit_solver`
+                   grid:bool=False, # as in `slowddim.learned.fit_solver`
+                   guidance:float=1., # as in `slowddim.generate.iter_images`
+                   spacing:str="trailing", # one of `slowddim.schedule.SPACINGS`
+                   seed:int=1, # as in `slowddim.learned.fit_solver`
+                   precision:Literal["auto", "fp32", "bf16"]="fp32", # as in `slowddim.generate.iter_images`
+                   out:str="solver.json", # file to write
+                   device:str|None=None, # as in `slowddim.commands.open_model`
+                   quiet:bool=False # as in `slowddim.commands.run_reconstruct`
+                  )->str: # what to tell the user
+    "Fit a solver of few evaluations to a model."
+    from slowddim.core import check_count
+    from slowddim.fast import fast_copy, pick_arithmetic, weights_digest
+    from slowddim.generate import ask_for, image_labels
+    from slowddim.learned import fit_solver, save_solver
+    path, tic = check_out(out, (".json",)), time.perf_counter()
+    network, schedule = open_model(model, steps, device)
+    n, held_out = check_count("n", n), check_count("held_out", held_out)
+    refine = max(2, -(-check_count("teacher_steps", teacher_steps, steps)//steps))
+    labels = image_labels(network, seed, 0, n + held_out)
+    asked = ask_for(fast_copy(network, pick_arithmetic(network, precision, False)), labels, guidance)
+    solver = fit_solver(asked, schedule, steps, refine=refine, n=n, held_out=held_out, ridge=ridge, grid=grid,
+                        spacing=spacing, seed=seed, digest=weights_digest(network), progress=not quiet)
+    save_solver(solver, path)
+    missed = solver.facts["held_out"]
+    return (f"mean squared error to {solver.facts['teacher_steps']} steps of {solver.facts['teacher']}, on "
+            f"{missed['n']} images that were kept out: {missed['fitted']:.5f}, 2M {missed['dpmpp_2m']:.5f}, DDIM "
+            f"{missed['ddim']:.5f}; {time.perf_counter() - tic:.0f} s -> {path}; next: slowddim sample --model {model} "
+            f"--solver {path}")
+
 # %% ../nbs/api/7_app/03_commands.ipynb #8f630336
 def run_export(model:str="fashion_mnist", # as `name` in `slowddim.pretrained.load_pretrained`
                format:Literal["onnx"]="onnx", # of the file

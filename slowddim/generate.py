@@ -29,6 +29,7 @@ from .ddim import ddim_trajectory, plan_steps
 from .ddpm import VARIANCES
 from .fast import Arithmetic, fast_copy, model_fingerprint, pick_arithmetic, pick_batch_size
 from .guidance import Guided, as_labels, count_branches, guided, label_info, spread_labels
+from .learned import FittedSolver
 from .ode import ode_trajectory
 from .schedule import NoiseSchedule, as_schedule, as_timesteps
 from .steps import SOLVERS, Solver, State, last_x0
@@ -161,6 +162,9 @@ def iter_images(model:Callable, # `model(x, t)` predicting noise, or `model(x, t
     numbers = image_numbers(start, n)
     solver, eta = pick_solver(solver, eta, variance)
     timesteps = as_timesteps(timesteps, schedule, spacing) # once: it may be an iterator
+    if isinstance(solver, FittedSolver): # to this network and these times?
+        solver.check(model, guidance)
+        solver.plan([*timesteps, -1], schedule)
     steps = plan_steps(schedule, timesteps, eta=eta, variance=variance, spacing=spacing)
     seed, shape = check_int("seed", seed, 0, 2**64 - 1), model_shape(model, shape)
     if batch_size is not None: batch_size = check_int("batch_size", batch_size, 1)

@@ -111,6 +111,8 @@ def run_steps(model:Callable, # `model(x, t)`, t int64 (B,): prediction of the k
             with evaluation: prediction = model_output(model(x, t), x)
         z = randn(x.shape, generator=generator, device=x.device, dtype=x.dtype) if step.sigma else 0.
         with watch: x_prev, x_0, eps = move(prediction, x, step, noise=z, clip=clip, past=past)
+        if step.t_prev == -1 and (step.of_x0, step.of_eps, step.of_past) != (1., 0., ()): # more than the predicted x_0
+            x_0 = x_prev if clip is None else x_prev.clamp(*clip)
         watch.add(step.t, prediction, x_prev)
         yield State(step.t, step.t_prev, x, x_prev, x_0, eps, step.evaluate)
         past.appendleft((x_0, eps))

@@ -18,7 +18,7 @@ from functools import partial
 
 import torch
 import torch.nn.functional as F
-from diffusers import DDIMScheduler, DDPMScheduler
+from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler, UniPCMultistepScheduler
 
 from .adaptive import complexity, complexity_sample, embedded_sample
 from .classifier import load_classifier
@@ -27,13 +27,14 @@ from .core import model_shape, progress_bar, randn, seeded_generator
 from .data import load_data
 from .ddim import ddim_sample, sample
 from .fast import ARITHMETICS, fast_copy
-from .generate import image_labels, pick_solver, sample_images
+from .generate import image_labels, pick_solver, sample_images, to_images
 from .guidance import label_info
+from .learned import fit_solver, shipped_solver
 from .judges import DigitEval, PixelEval, read_as_asked
 from .ode import ode_sample
 from .pretrained import own_data, real_images
 from .interop import schedule_to_diffusers
-from .schedule import SPACINGS
+from .schedule import SPACINGS, as_timesteps
 from .schedulers import DiffusersStyleDDIM, diffusers_sample
 from .steps import SOLVERS
 from .study import STUDIES, Setup, component_extractor, fashion_extractor, mean_and_interval
@@ -386,3 +387,62 @@ def _measure_adaptive(setup, row):
     rmses = (x_0 - exact).double().square().flatten(1).mean(1).sqrt()
     mean, interval = mean_and_interval(rmses)
     return dict(rmse=mean, interval=interval, rmses=[round(v, 6) for v in rmses.tolist()], calls=calls, number=number)
+
+# %% ../nbs/api/7_app/02_tables.ipynb #f5ec935e
+_THEIRS = dict(dpm_solver=DPMSolverMultistepScheduler, unipc=UniPCMultistepScheduler) # of diffusers
+_FEW = ("ddim", "heun", "dpmpp_2m", *_THEIRS, "fitted")
+_FITTED_SEED = 1 # of the noise that solvers are fitted to
+
+def _fitted(setup, S): # the solver that ships, or one that is made now
+    if ("fitted", S) not in setup.shared:
+        shipped = shipped_solver(setup.model, as_timesteps(S, setup.schedule))
+        if shipped is None:
+            shipped = fit_solver(setup.model, setup.schedule, S, seed=_FITTED_SEED, progress=setup.progress)
+        setup.shared["fitted", S] = shipped
+    return setup.shared["fitted", S]
+
+def _learned_settings(setup:Setup, # with a model and its schedule
+                      steps:tuple=(4, 5, 6, 8, 10), # network evaluations an image
+                      methods:tuple=_FEW, # solvers by name, two of diffusers among them, and the fitted one
+                      n:int=10_000, # images a row
+                      seed:int=0 # of the images; not 1, the seed of the noise that solvers are fitted to
+                     )->list[dict]:
+    "List solvers by number of network evaluations, the plain ones first."
+    for method in methods: check_choice("--methods", method, _FEW)
+    if check_int("seed", seed, 0) == _FITTED_SEED:
+        raise ValueError(f"seed must not be {_FITTED_SEED}: the fitted solvers have seen its noise")
+    how = dict(n=check_int("n", n, 2), seed=seed)
+    return [dict(**how, method=method, evaluations=S) for S in setup.check_steps(steps) for method in methods]
+
+@torch.inference_mode()
+def _theirs(setup, row, batch=64): # samples of a scheduler of diffusers, uint8 (n, H, W, C)
+    network = fast_copy(setup.model, _arithmetic(row), batch)
+    sched = _THEIRS[row["method"]](**schedule_to_diffusers(setup.schedule), timestep_spacing="trailing")
+    sched.set_timesteps(row["evaluations"])
+    shape, images = model_shape(setup.model), []
+    for k in progress_bar(range(0, row["n"], batch), setup.progress, desc=row["method"], unit="batch"):
+        how = dict(model=network, seed=row["seed"] + k, precision="fp32", progress=False)
+        x = diffusers_sample(sched, (batch, *shape), **how)
+        images.append(to_images(x[:row["n"] - k], setup.model))
+        sched.set_timesteps(row["evaluations"]) # forget the batch
+    return torch.cat(images)
+
+@STUDIES.add("learned", help="few evaluations: FID of solvers, of diffusers' and of fitted ones",
+             settings=_learned_settings, extractor=fashion_extractor, rounded=True,
+             shown=dict(evaluations=None, method=None, calls=None, n=None, fid=2, excess=2, recall=3),
+             runs=("--precision bf16 --n 2048 --steps 5 8 10 --methods dpmpp_2m",
+                   "--precision bf16 --n 2048 --steps 5 8 --methods fitted"), quick="--n 64 --steps 5")
+def _measure_learned(setup, row):
+    tic, S, told = time.perf_counter(), row["evaluations"], {}
+    if row["method"] in _THEIRS: x, calls = _theirs(setup, row), S
+    else:
+        solver = SOLVERS.get(row["method"])
+        if solver is None:
+            solver = _fitted(setup, S)
+            told = dict(solver=solver.name, held_out=solver.facts["held_out"])
+        timesteps = solver.timesteps if told else solver.n_times(S)
+        calls = solver.evaluations(len(timesteps) if told else timesteps)
+        x = sample_images(setup.model, setup.schedule, row["n"], timesteps, solver=solver, seed=row["seed"],
+                          precision=_arithmetic(row), progress=setup.progress)
+    seconds = round(time.perf_counter() - tic, 1)
+    return dict(**_scores(setup.extractor, x), calls=calls, **told, sample_seconds=seconds)
