@@ -4,7 +4,7 @@
 - `slowddim.animate`: A trajectory as a film: a player in the notebook, a GIF, an APNG or a page, without network and within a size budget.
 - `slowddim.classifier`: A small network that knows a shirt from a coat, and 128 numbers by which it tells.
 - `slowddim.cli`: `slowddim sample`, `train`, `fid` and the rest: the library for people who would rather not open Python.
-- `slowddim.commands`: `slowddim reconstruct`, `interpolate` and `animate`: round trips and interpolations between images.
+- `slowddim.commands`: `slowddim reconstruct`, `interpolate`, `animate`, `repair`, `restyle` and `copies`: round trips, interpolations, edits, and a search for copies.
 - `slowddim.continuous`: Keras' DDIM: an angle for time, the noise variance for a clock, images of unit variance, and the same loop as everywhere.
 - `slowddim.copies`: Are these samples new, or copies of training images? The nearest and second nearest training image of each, a test, its false alarms, and a bound.
 - `slowddim.core`: Small things every other room stands on: checks with clear errors, seeded noise, pixels, devices.

@@ -134,8 +134,8 @@ class Copies(NamedTuple):
 
     def __repr__(self):
         f = self.facts()
-        text = (f"{f['caught']:,} of {f['n']:,} caught (nearest below {self.threshold:.3g} of the next; 95 % sure: at most "
-                f"{f['bound']:.2%}), smallest ratio {f['smallest']:.2f}, median {f['median']:.2f}")
+        text = (f"{f['caught']:,} of {f['n']:,} caught (nearest below {self.threshold:.3g} of the next; 95 % sure: at "
+                f"most {f['bound']:.2%}), smallest ratio {f['smallest']:.2f}, median {f['median']:.2f}")
         if not f["not_searched"]: return text
         return f"{text}; {f['not_searched']:,} of {self.n_total:,} training images were not searched"
 

@@ -11,21 +11,21 @@ Docs: https://slowddim.github.io/slowddim/api/2_sampling/editing.html.md"""
 # %% auto #0
 __all__ = ['inpaint', 'sdedit']
 
-# %% ../nbs/api/2_sampling/12_editing.ipynb #06edd6e0
+# %% ../nbs/api/2_sampling/12_editing.ipynb #1f37c416
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from .core import check_clip, check_count, check_generator, check_images, check_int, check_number
-from .core import image_generators, progress_bar, randn
+from .core import check_choice, check_clip, check_count, check_generator, check_images, check_int
+from .core import check_number, image_generators, progress_bar, randn
 from .ddim import ddim_coefficients, plan_steps
 from .ddpm import step_variance
 from .noising import Interpreter, add_noise
 from .schedule import NoiseSchedule, as_schedule, as_timesteps
-from .steps import SOLVERS, Solver, Step, last_x0, run_steps
+from .steps import SOLVERS, Solver, last_x0, run_steps
 
-# %% ../nbs/api/2_sampling/12_editing.ipynb #12d67fd9
+# %% ../nbs/api/2_sampling/12_editing.ipynb #00cf6bad
 class _KnownPixels(Interpreter):
     "A noise predictor that receives the known pixels of an image, as noisy as the rest (RePaint eq. 8)."
     def __init__(self, net, x_0, mask, schedule, generator):
@@ -37,14 +37,14 @@ class _KnownPixels(Interpreter):
         z = randn(x.shape, generator=self.generator, device=x.device, dtype=x.dtype)
         return self.evaluate(torch.where(self.mask, add_noise(self.x_0, z, t, self.schedule), x), t)
 
-# %% ../nbs/api/2_sampling/12_editing.ipynb #5f303acb
+# %% ../nbs/api/2_sampling/12_editing.ipynb #30a2256a
 def _back(p, t, schedule): # the step that adds the noise between an earlier time and a later one; no evaluation
     ab, ab_prev = schedule.at(t), schedule.at(p)
     added = step_variance(ab, ab_prev, "hat")
     return ddim_coefficients(p, t, schedule)._replace(of_eps=max(0., 1 - ab - added)**0.5, sigma=added**0.5,
                                                       evaluate=False)
 
-# %% ../nbs/api/2_sampling/12_editing.ipynb #91cfac84
+# %% ../nbs/api/2_sampling/12_editing.ipynb #09956915
 def _moves(path, schedule, solver, eta): # the steps of each move along a path that ends at -1
     solver, eta = SOLVERS.pick(solver), check_number("eta", eta, 0)
     if eta and solver.eta is None: return [[step] for step in plan_steps(schedule, path[:-1], eta=eta)]
@@ -65,7 +65,7 @@ def _refuse_memory(moves, solver): # predictions of earlier moves, which were ma
         raise ValueError(f"solver must not be a multistep one, which needs the predictions of earlier moves: "
                          f"'ddim', 'ddpm' and 'heun' do not, got {name!r}")
 
-# %% ../nbs/api/2_sampling/12_editing.ipynb #48cfbd38
+# %% ../nbs/api/2_sampling/12_editing.ipynb #d2ec2093
 def _check_mask(mask, x_0): # -> bool, shape of `x_0`
     if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
         kind = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
@@ -100,7 +100,7 @@ def inpaint(model:Callable, # `model(x, t)`, t int64 (B,): predicted noise; `gui
     states = run_steps(knows, x_T, steps, clip=clip, generator=generator, progress=progress)
     return torch.where(mask, x_0, last_x0(states))
 
-# %% ../nbs/api/2_sampling/12_editing.ipynb #9b945f36
+# %% ../nbs/api/2_sampling/12_editing.ipynb #27f588fa
 def sdedit(model:Callable, # `model(x, t)`, t int64 (B,): predicted noise; `guided` fixes labels
            x_0:Tensor, # images (B, C, H, W), finite
            schedule:NoiseSchedule, # or an object with `.schedule`
@@ -126,7 +126,21 @@ def sdedit(model:Callable, # `model(x, t)`, t int64 (B,): predicted noise; `guid
     steps = [step for move in moves for step in move]
     return last_x0(run_steps(model, start, steps, clip=clip, generator=generator, progress=progress))
 
-# %% ../nbs/api/2_sampling/12_editing.ipynb #e802e3e2
+# %% ../nbs/api/2_sampling/12_editing.ipynb #1b5aba37
+HALVES = ("left", "right", "top", "bottom")
+
+def half_mask(half:str, # one of `HALVES`: the one that is not known
+              height:int, # of the images
+              width:int # of the images
+             )->Tensor: # bool (height, width), True in the other half
+    "Hide half of an image."
+    across = check_choice("half", half, HALVES) in ("left", "right")
+    place = torch.arange(width)[None] if across else torch.arange(height)[:, None]
+    middle = (width if across else height)//2
+    known = place >= middle if half in ("left", "top") else place < middle
+    return known.expand(height, width)
+
+# %% ../nbs/api/2_sampling/12_editing.ipynb #fc6dbd10
 def edit_batches(edit:Callable, # (slice of image numbers, generators of these images) -> the images, edited
                  n:int, # images
                  *, seed:int=0, # image i depends on (seed, i) alone
