@@ -20,6 +20,7 @@ from slowddim.ddim import *
 from slowddim.ode import *
 from slowddim.latent import *
 from slowddim.guidance import *
+from slowddim.editing import *
 from slowddim.data import *
 from slowddim.viz import *
 from slowddim.animate import *
@@ -40,5 +41,6 @@ from slowddim.classifier import *
 from slowddim.distances import *
 from slowddim.fid import *
 from slowddim.judges import *
+from slowddim.copies import *
 from slowddim.study import *
 from slowddim.tables import *
