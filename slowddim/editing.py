@@ -22,8 +22,9 @@ from .core import check_number, image_generators, progress_bar, randn
 from .ddim import ddim_coefficients, plan_steps
 from .ddpm import step_variance
 from .noising import Interpreter, add_noise
+from .ode import SOLVERS # all of them: that page adds most
 from .schedule import NoiseSchedule, as_schedule, as_timesteps
-from .steps import SOLVERS, Solver, last_x0, run_steps
+from .steps import Solver, last_x0, run_steps
 
 # %% ../nbs/api/2_sampling/12_editing.ipynb #00cf6bad
 class _KnownPixels(Interpreter):
