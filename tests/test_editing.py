@@ -186,7 +186,7 @@ def test_restyle_at_strength_0_returns_the_images(place):
     ("repair some.npz --model tiny --label boot", "knows no labels"),
     ("repair some.npz --model tiny --resample -1", "--resample must be at least 0"),
     ("repair some.npz --model tiny --n 4", "--n (number of images) must be in [1, 3]"),
-    ("restyle some.npz --model tiny --strength 1.5", "--strength must be a finite number in [0.0, 1.0]"),
+    ("restyle some.npz --model tiny --strength 1.5", "--strength must be a finite number in [0, 1]"),
     ("restyle some.npz --model tiny --out x.jpg", "--out must end in .png or .npz"),
     ("restyle nowhere.npz --model tiny", "nowhere.npz"),
 ])
