@@ -20,6 +20,7 @@ from slowddim.ddim import *
 from slowddim.ode import *
 from slowddim.latent import *
 from slowddim.guidance import *
+from slowddim.editing import *
 from slowddim.data import *
 from slowddim.viz import *
 from slowddim.animate import *
@@ -34,12 +35,12 @@ from slowddim.optim import *
 from slowddim.train import *
 from slowddim.watch import *
 from slowddim.continuous import *
-from slowddim.learned import *
 from slowddim.presets import *
 from slowddim.adaptive import *
 from slowddim.classifier import *
 from slowddim.distances import *
 from slowddim.fid import *
 from slowddim.judges import *
+from slowddim.copies import *
 from slowddim.study import *
 from slowddim.tables import *

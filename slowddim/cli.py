@@ -27,7 +27,8 @@ from pathlib import Path
 from typing import Annotated, Literal, Union, get_args, get_origin
 
 import slowddim
-from .commands import open_model, run_animate, run_export, run_fit_solver, run_interpolate, run_reconstruct
+from .commands import open_model, run_animate, run_copies, run_export, run_fit_solver, run_interpolate
+from .commands import run_reconstruct, run_repair, run_restyle
 from .studies import CommandParser, add_table, study_parser
 
 # %% ../nbs/api/7_app/05_cli.ipynb #94b90e3d
@@ -335,6 +336,12 @@ def _training_images(data, classes, size, preset, skip_broken):
     if size not in (None, _preset(preset).get("size")): raise ValueError(f"--size is for folders, {data} has its own")
     return load_data(data, classes=classes, skip_broken=skip_broken)
 
+def _first_images(data, n): # of an `ImageSet`; None: all
+    from slowddim.core import check_int
+    if n is None: return data
+    n = check_int("n_images", n, 1, len(data))
+    return replace(data, images=data.images[:n], labels=data.labels[:n])
+
 def _continuous_losses(continuous): # what `train` is told for a run in continuous time
     from functools import partial
 
@@ -454,6 +461,7 @@ def run_train(
         # data
         data:str="fashion_mnist", # as `name` in `slowddim.data.load_data`
         classes:list[str]|None=None, # as in `slowddim.train.train`
+        n_images:int|None=None, # of the data, the first ones; None: all
         size:_Size=None, # as in `slowddim.data.load_data`
         skip_broken:bool=False, # as in `slowddim.data.load_data`
         flips:bool=False, # as in `slowddim.train.Recipe`
@@ -527,7 +535,7 @@ def run_train(
     check_int("seed", seed, 0, 2**63 - 1)
     if fid_every is not None: check_number("fid_every", fid_every, 0)
     place = default_device(device)
-    images, fid = _training_images(data, classes, size, preset, skip_broken), None
+    images, fid = _first_images(_training_images(data, classes, size, preset, skip_broken), n_images), None
     if fid_every is not None: images, held = _held_out(images, data, classes, skip_broken)
     network, table = build_model(
         images, net=net, widths=widths, n_blocks=n_blocks, patch_size=patch_size, attention=attention,
@@ -718,8 +726,8 @@ def run_distill(model:Annotated[str, dict(metavar="MODEL")], # as `name` in `slo
     return f"{len(stages)} stages -> {folders[stages[-1]]}; next: slowddim sample --model {folders[stages[-1]]}"
 
 # %% ../nbs/api/7_app/05_cli.ipynb #2d9bdb69
-_COMMANDS = (run_sample, run_train, run_distill, run_fit_solver, run_fid, run_reconstruct, run_interpolate, run_animate,
-             run_export, run_push)
+_COMMANDS = (run_sample, run_train, run_distill, run_fit_solver, run_fid, run_copies, run_reconstruct, run_interpolate,
+             run_animate, run_repair, run_restyle, run_export, run_push)
 
 def _make_parser(command:str|None=None, # give options to this command only, which is quicker; None: to all
                 **preset # parameters of `run_train` that get another default

@@ -14,6 +14,7 @@ __all__ = ['line_fit']
 from torch import Tensor
 import statistics
 import time
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -387,6 +388,145 @@ def _measure_adaptive(setup, row):
     rmses = (x_0 - exact).double().square().flatten(1).mean(1).sqrt()
     mean, interval = mean_and_interval(rmses)
     return dict(rmse=mean, interval=interval, rmses=[round(v, 6) for v in rmses.tolist()], calls=calls, number=number)
+
+# %% ../nbs/api/7_app/02_tables.ipynb #8355820d
+from .copies import find_copies
+from .editing import HALVES, edit_batches, half_mask, inpaint, sdedit
+from .core import DATA_RANGE, as_pair, crop_images, pad_images
+from .guidance import as_labels, guided
+
+def _as_input(setup, n): # the first test images as the network has them, and their labels
+    data, size = setup.images, model_shape(setup.model)[1:]
+    if len(data) < n: raise ValueError(f"the row needs {n} images, got {len(data)}")
+    return data.batch(slice(0, n), size).to(setup.device), data.labels[:n]
+
+def _labelled(setup, network, labels, kind): # a function of a slice: the network asked for own labels, or for none
+    if label_info(network) is None: return lambda part: network
+    names = [setup.images.classes[k] for k in labels] if kind == "own" else None
+    numbers = as_labels(names, setup.model, len(labels))
+    return lambda part: guided(network, numbers[part])
+
+def _cropped(setup, x): return crop_images(x, getattr(setup.model.config, "image_size", None)).clamp(-1, 1).cpu()
+
+def _kinds(setup, labels): # of labels, as the network knows them
+    known = ("own", "none") if label_info(setup.model) is not None else ("none",)
+    return [check_choice("labels", kind, known) for kind in labels]
+
+def _repair_settings(setup:Setup, # with a model and real test images
+                     halves:tuple=HALVES, # which half is filled in
+                     labels:tuple=("own", "none"), # own: the image's; none: no label
+                     resample:tuple=(5,), # as in `inpaint`
+                     steps:tuple=(10,), # numbers of steps S
+                     solver:str="ddim", # as in `inpaint`
+                     n:int=512, # images a row
+                     seed:int=0 # of the noise
+                    )->list[dict]:
+    "List halves by kind of label."
+    n = check_int("n", n, 2, len(setup.images))
+    for half in halves: check_choice("half", half, HALVES)
+    for r in resample: check_int("resample", r, 0, 1000)
+    data = f"{setup.images.name}/{setup.images.split}"
+    return [dict(data=data, n=n, solver=SOLVERS.pick(solver).name, S=S, resample=r, half=half, labels=kind, seed=seed)
+            for S in setup.check_steps(steps) for r in resample for kind in _kinds(setup, labels) for half in halves]
+
+@STUDIES.add("repair", help="half of each test image filled in: what another classifier reads, by half and label",
+             settings=_repair_settings, extractor=fashion_extractor, rounded=True,
+             images=lambda model: real_images(model),
+             second=lambda model: load_classifier(repository_dir()/"fashion_mnist_classifier_second"),
+             shown={"half": None, "labels": None, "resample": None, "n": None, "read.share": 3, "real.share": 3,
+                    "fid": 2, "rmse": 3},
+             runs=("--model models/fashion_mnist_labels",), quick="--n 256 --halves left --labels none --resample 1")
+@torch.inference_mode()
+def _measure_repair(setup, row):
+    x_0, labels = _as_input(setup, row["n"])
+    network = fast_copy(setup.model, _arithmetic(row), 64)
+    size = as_pair(getattr(setup.model.config, "image_size", None) or x_0.shape[2:])
+    known = pad_images(half_mask(row["half"], *size).byte(), x_0.shape[2:], 1).bool().to(setup.device)
+    asked = _labelled(setup, network, labels, row["labels"])
+    how = dict(resample=row["resample"], solver=row["solver"], clip=DATA_RANGE)
+    filled = edit_batches(lambda part, own: inpaint(asked(part), x_0[part], known, setup.schedule, row["S"],
+                                                    generator=own, **how),
+                          row["n"], seed=row["seed"], progress=setup.progress)
+    rmse, interval = mean_and_interval((filled - x_0)[..., ~known].square().mean((1, 2)).sqrt())
+    real, filled = (_cropped(setup, x) for x in (x_0, filled))
+    return dict(read=read_as_asked(setup.second, filled, labels), real=read_as_asked(setup.second, real, labels),
+                fid=setup.extractor.fid(setup.extractor.features(filled)).facts(), rmse=rmse, rmse_interval=interval)
+
+# %% ../nbs/api/7_app/02_tables.ipynb #bb113192
+def _restyle_settings(setup:Setup, # with a model and real test images
+                      strengths:tuple=(0., 0.2, 0.4, 0.6, 0.8, 1.), # of the noise
+                      labels:tuple=("own",), # own: the image's; none: no label
+                      steps:tuple=(20,), # numbers of steps S of a whole sampler
+                      solver:str="dpmpp_2m", # one of `SOLVERS`
+                      n:int=512, # images a row
+                      seed:int=0 # of the noise
+                     )->list[dict]:
+    "List strengths."
+    strengths = [check_number("strength", strength, 0, 1) for strength in strengths]
+    data, n = f"{setup.images.name}/{setup.images.split}", check_int("n", n, 2, len(setup.images))
+    return [dict(data=data, n=n, solver=SOLVERS.pick(solver).name, S=S, labels=kind, strength=strength, seed=seed)
+            for S in setup.check_steps(steps) for kind in _kinds(setup, labels) for strength in strengths]
+
+@STUDIES.add("restyle", help="distance of redrawn test images from their originals, and FID, by strength",
+             settings=_restyle_settings, extractor=fashion_extractor, rounded=True,
+             images=lambda model: real_images(model),
+             second=lambda model: load_classifier(repository_dir()/"fashion_mnist_classifier_second"),
+             shown={"strength": None, "labels": None, "n": None, "distance": 2, "fid": 2, "read.share": 3},
+             runs=("--model models/fashion_mnist_labels",), quick="--n 256 --strengths 0.5 --labels none")
+@torch.inference_mode()
+def _measure_restyle(setup, row):
+    x_0, labels = _as_input(setup, row["n"])
+    asked = _labelled(setup, fast_copy(setup.model, _arithmetic(row), 64), labels, row["labels"])
+    how = dict(solver=row["solver"], clip=DATA_RANGE)
+    again = edit_batches(lambda part, own: sdedit(asked(part), x_0[part], setup.schedule, row["strength"], row["S"],
+                                                  generator=own, **how),
+                         row["n"], seed=row["seed"], progress=setup.progress)
+    before, after = (setup.extractor.features(_cropped(setup, x)) for x in (x_0, again))
+    distance, interval = mean_and_interval((after - before).norm(dim=1))
+    return dict(distance=distance, interval=interval, fid=setup.extractor.fid(after).facts(),
+                read=read_as_asked(setup.second, _cropped(setup, again), labels))
+
+# %% ../nbs/api/7_app/02_tables.ipynb #483b3101
+def _copies_settings(setup:Setup, # with a model
+                     of:tuple=("samples", "test"), # samples of the model; real test images, for the false alarms
+                     data:str="fashion_mnist", # whose training images are searched
+                     first:int|None=None, # search only so many of them, the first ones; None: all
+                     steps:tuple=(20,), # numbers of steps S of the samples
+                     n:int=10_000, # images a row
+                     k:int=2, # as in `find_copies`
+                     seed:int=0 # of the samples
+                    )->list[dict]:
+    "List samples and controls."
+    n = check_int("n", n, 2)
+    searched = dict(data=data, k=check_int("k", k, 2))
+    if first is not None: searched["first"] = check_int("first", first, 2)
+    trained_on = (getattr(setup.model, "card", {}).get("settings") or {}).get("n_images")
+    rows = []
+    for kind in of:
+        if check_choice("of", kind, ("samples", "test")) == "test": rows.append(dict(of=kind, n=n, **searched))
+        else: rows += [dict(of=kind, n=n, **searched, solver="dpmpp_2m", S=S, seed=seed, n_images=trained_on)
+                       for S in setup.check_steps(steps)]
+    return rows
+
+@STUDIES.add("copies", help="samples that are copies of training images, beside two controls",
+             settings=_copies_settings, extractor=fashion_extractor, rounded=True, file="copies_fashion_mnist",
+             shown={"of": None, "n_images": None, "n": None, "pixels.caught": None, "pixels.bound": 5,
+                    "features.caught": None, "features.bound": 5, "pixels.median": 2, "fid": 2},
+             runs=("--n 10000", "--model checkpoints/fashion_mnist_500 --of samples --n 2000"),
+             quick="--n 256 --first 2000")
+@torch.inference_mode()
+def _measure_copies(setup, row):
+    data = load_data(row["data"])
+    if "first" in row: data = replace(data, images=data.images[:row["first"]], labels=data.labels[:row["first"]])
+    if row["of"] == "test": x = load_data(row["data"], "test").images[:row["n"]]
+    else: x = _samples(setup, row)
+    spaces, found = dict(pixels=None, features=setup.extractor.model.features), {}
+    for name, describe in spaces.items():
+        tic = time.perf_counter()
+        found[name] = find_copies(x, data, describe, k=row["k"], progress=setup.progress).facts()
+        found[name]["seconds"] = round(time.perf_counter() - tic, 1)
+    fid = setup.extractor.fid(setup.extractor.features(x))
+    return dict(**found, fid=fid.facts())
 
 # %% ../nbs/api/7_app/02_tables.ipynb #f5ec935e
 _THEIRS = dict(dpm_solver=DPMSolverMultistepScheduler, unipc=UniPCMultistepScheduler) # of diffusers

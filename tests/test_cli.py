@@ -55,10 +55,11 @@ def help_of(command, capsys):
     return " ".join(capsys.readouterr().out.split())
 
 
-@pytest.mark.parametrize("command", ["sample", "train", "fid", "reconstruct", "interpolate", "animate", "table"])
+@pytest.mark.parametrize("command", ["sample", "train", "fid", "reconstruct", "interpolate", "animate",
+                                     "repair", "restyle", "copies", "table"])
 def test_help_leaves_nothing_to_look_up(command, capsys):
     said = help_of(command, capsys)
-    assert "--device" in said and ("cpu, cuda, mps" in said or command == "fid")
+    assert "--device" in said and ("cpu, cuda, mps" in said or command in ("fid", "copies"))
     assert "--quiet" in said and "no progress bar" in said
     assert "`" not in said and "slowddim." not in said and "as in" not in said
 
