@@ -85,7 +85,8 @@ def test_every_lesson_ends_with_exercises_that_run(root):
         assert all(cells[i + 1].cell_type == "code" and texts[i + 2].startswith(":::\n") for i in found), path.name
         assert all(re.search(r"\b(test_\w+\(|assert\b)", cells[i + 1].source) for i in found), f"{path.name}: untested"
         assert "## Exercises" in texts[found[0]] and "## What to read next" in texts[-1], path.name
-        assert f"slowddim/blob/main/nbs/{path.parent.name}/{path.name})" in "".join(texts), f"{path.name}: no link to Colab"
+        address = f"slowddim/blob/main/nbs/{path.parent.name}/{path.name})"
+        assert address in "".join(texts), f"{path.name}: no link to Colab"
 
 
 def test_the_front_page_knows_every_lesson_and_the_scores(root):
