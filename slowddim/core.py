@@ -1,4 +1,4 @@
-"""Small things every other room stands on: checks with clear errors, seeded noise, pixels, devices.
+"""Small things every other module stands on: checks with clear errors, seeded noise, pixels, devices.
 
 What does a sampler need before any mathematics starts? To refuse bad input in one clear sentence, to draw noise that
 belongs to *an image* and not to a batch, and to know what a pixel is. Nothing here knows about diffusion. Afterwards you
@@ -568,7 +568,7 @@ def accept_greek(f:Callable): # a function with ASCII keyword arguments
     return wrapper
 
 # %% ../nbs/api/1_core/01_core.ipynb #01617959
-def progress_bar(items:object, # what to walk through
+def progress_bar(items:object, # what to go through
                  show:bool=True, # False: no bar
                  **kwargs # passed to `tqdm`: `total`, `desc`, `unit`
                 ): # an iterable over `items`

@@ -28,8 +28,10 @@ WORDS = { # what this project does not write -> what it writes
 ALLOWED = {
     r"\bexit codes\b": "of the command line",
     r"\broom for\b": "on a disk or in a window",
+    r"\bguess=": "the keyword of `encode`",
 }
-SKIPPED = r"(?s)```.*?```|`[^`]*`|\$\$.*?\$\$|\$[^$\n]*\$|\]\([^)]*\)|<[^>]*>|\{[^{}]*\}" # code, formulas, addresses, fields
+# code, formulas, addresses, fields of f-strings
+SKIPPED = r"(?s)```.*?```|`[^`]*`|\$\$.*?\$\$|\$[^$\n]*\$|\]\([^)]*\)|<[^>]*>|\{[^{}]*\}|https?://\S+"
 PAGES = ("lessons/*.ipynb", "*.ipynb", "api/*/*.ipynb") # reports may quote
 
 
