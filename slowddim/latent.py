@@ -72,7 +72,7 @@ def encode(model:Callable, # `model(x, t)`, t int64 (B,): predicted noise
            schedule:NoiseSchedule, # or an object with `.schedule`
            timesteps:int|list=50, # how many times to visit, or an explicit descending list
            **kwargs # as in `encode_trajectory`
-          )->Tensor: # x_T (B, C, H, W) at the highest time; S*(1 + refine) evaluations, S*refine + 1 with `guess="last"`
+          )->Tensor: # x_T (B, C, H, W) at the highest time; S*(1 + refine) evaluations; S*refine + 1 if guess="last"
     "Find the noise that decodes to these images (DDIM section 5.4)."
     return arrival(encode_trajectory(model, x_0, schedule, timesteps, **kwargs))
 

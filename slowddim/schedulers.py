@@ -265,7 +265,7 @@ def _obey(self:DiffusersStyleDDIM, words, schedule=None): # make them the truth,
     self._visit(*times)
 
 # %% ../nbs/api/4_models/06_schedulers.ipynb #7d952c4b
-def _spread(S, schedule, spacing, offset): # the visited times, and the time after them, -1 unless an offset leaves space
+def _spread(S, schedule, spacing, offset): # the visited times, and the time after them, -1 unless an offset leaves some
     taus = as_timesteps(S, schedule, spacing)
     if spacing != "leading" or not offset: return taus, -1
     taus = [t + offset for t in taus]

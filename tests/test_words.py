@@ -23,8 +23,8 @@ WORDS = { # what this project does not write -> what it writes
     r"\bcodes\b": "latents",
     r"\blaws?\b": "property, identity",
 }
-# Not looked for, because a pattern cannot tell the private sense from the usual one: "call" of a function,
-# "cell" of a notebook, "way", "numbers", "code" of a program, "goes". Looked for, and allowed where the word has its usual sense:
+# Not looked for, because a pattern cannot tell the private sense from the usual one: "call" of a function, "cell" of
+# a notebook, "way", "numbers", "code" of a program, "goes". Looked for, and allowed in its usual sense:
 ALLOWED = {
     r"\bexit codes\b": "of the command line",
     r"\broom for\b": "on a disk or in a window",
@@ -63,7 +63,8 @@ def notebooks(root): return [p for pattern in PAGES for p in sorted((root/"nbs")
 
 
 def test_pages_use_the_fields_words(root):
-    said = [f"{path.relative_to(root)}: {hit}" for path in notebooks(root) for text in cells(path) for hit in found(text)]
+    said = [f"{path.relative_to(root)}: {hit}" for path in notebooks(root)
+            for text in cells(path) for hit in found(text)]
     assert not said, f"{len(said)} places\n" + "\n".join(said)
 
 
@@ -74,13 +75,15 @@ def test_messages_and_docstrings_use_the_fields_words(root):
     assert not said, f"{len(said)} places\n" + "\n".join(said)
 
 
-@pytest.mark.parametrize("text", ["less dice is better", "1,000 pictures", "ten network calls", "the network says so",
-                                  "a guess of x_0", "the judge", "walking from A to B", "one more room", "the last leap"])
+@pytest.mark.parametrize("text", [
+    "less dice is better", "1,000 pictures", "ten network calls", "the network says so", "a guess of x_0", "the judge",
+    "walking from A to B", "one more room", "the last leap"])
 def test_the_dialect_is_noticed(text): assert list(found(text))
 
 
-@pytest.mark.parametrize("text", ["`encode(guess='last')`", "[results](pictures.npz)", "$\\text{law}$", "a function call",
-                                  "exit codes of the command", "there is room for more"])
+@pytest.mark.parametrize("text", [
+    "`encode(guess='last')`", "[results](pictures.npz)", "$\\text{law}$", "a function call",
+    "exit codes of the command", "there is room for more"])
 def test_usual_words_are_not(text): assert not list(found(text))
 
 

@@ -6,7 +6,8 @@ from nbformat import read
 
 ROOT = Path(__file__).parent.parent
 NBS = ROOT/"nbs"
-LAST = ["cheat_sheet", "your_images", "results", "how_we_test", "engineers", "notation", "glossary", "bibliography", "changelog"]
+LAST = ["cheat_sheet", "your_images", "results", "how_we_test", "engineers", "notation", "glossary", "bibliography",
+        "changelog"]
 PARTS = {1: "I. Build it", 5: "II. Understand it", 9: "III. Steer it"} # first lesson -> part of the course
 
 
