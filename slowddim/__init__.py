@@ -1,28 +1,28 @@
 """Modules:
 
-- `slowddim.adaptive`: Weigh errors by how busy a picture is, and give busy pictures more steps: as proposed, as it can be meant, and as numerical analysis does it.
+- `slowddim.adaptive`: Weigh errors by how busy an image is, and give busy images more steps: as proposed, as it can be meant, and as numerical analysis does it.
 - `slowddim.animate`: A trajectory as a film: a player in the notebook, a GIF, an APNG or a page, without network and within a size budget.
 - `slowddim.classifier`: A small network that knows a shirt from a coat, and 128 numbers by which it tells.
 - `slowddim.cli`: `slowddim sample`, `train`, `fid` and the rest: the library for people who would rather not open Python.
 - `slowddim.commands`: `slowddim reconstruct`, `interpolate`, `animate`, `repair`, `restyle` and `copies`: round trips, interpolations, edits, and a search for copies.
 - `slowddim.continuous`: Keras' DDIM: an angle for time, the noise variance for a clock, images of unit variance, and the same loop as everywhere.
 - `slowddim.copies`: Are these samples new, or copies of training images? The nearest and second nearest training image of each, a test, its false alarms, and a bound.
-- `slowddim.core`: Small things every other room stands on: checks with clear errors, seeded noise, pixels, devices.
+- `slowddim.core`: Small things every other module stands on: checks with clear errors, seeded noise, pixels, devices.
 - `slowddim.data`: Fashion-MNIST, MNIST, CIFAR-10, scikit-learn's digits or a folder of images, as one tensor of bytes.
 - `slowddim.ddim`: A family of samplers for one network: from deterministic to DDPM by one parameter, over any sub-sequence of the times.
 - `slowddim.ddpm`: The ancestral sampler: one step, derived from Bayes' rule, and a loop over all thousand times.
-- `slowddim.distances`: How far are two sets of pictures apart? As far as two clouds of numbers.
+- `slowddim.distances`: How far are two sets of images apart? As far as two clouds of numbers.
 - `slowddim.distill`: A student that makes one step where its teacher makes several: halve, train, and halve again, down to one evaluation.
 - `slowddim.editing`: Fill in what is missing of an image, or redraw it as something else: the samplers as they are, with another model, another table or another start.
 - `slowddim.export`: A trained network as one file that runs without PyTorch: in a browser, on a phone, in another language.
 - `slowddim.fast`: The same network in the arithmetic this machine is fastest in, without touching the one you gave.
-- `slowddim.fid`: A score for a set of pictures that says what it stands on: how many, whose features, which floor.
+- `slowddim.fid`: A score for a set of images that says what it stands on: how many, whose features, which floor.
 - `slowddim.files`: Tensors and facts in files: safetensors and JSON, written atomically, named by their digest, read without ever unpickling.
 - `slowddim.generate`: Any number of images, in any batches, on any number of machines: image `i` is always the same image.
 - `slowddim.guidance`: Labels for a network that knows them, and a scale for how closely the samples follow their label.
 - `slowddim.interop`: The same schedules and predictions under the names that `diffusers` uses, in both directions.
-- `slowddim.judges`: Eyes for digits and for airplanes: a reader of MNIST, and the main components of real pictures.
-- `slowddim.latent`: Noise as a code: encode an image, decode it again, walk from one image to another.
+- `slowddim.judges`: Scores for digits and for airplanes: two classifiers of MNIST, and the main components of real images.
+- `slowddim.latent`: Noise as a latent: encode an image, decode it again, interpolate from one image to another.
 - `slowddim.learned`: A solver fitted to the network it will follow: least squares finds the coefficients of every move, in a minute and without gradients.
 - `slowddim.noising`: The algebra between a clean image, a noisy one and the noise: four lines, every direction, no loop.
 - `slowddim.ode`: Deterministic sampling as a curve to follow: Euler, Adams-Bashforth, Heun and DPM-Solver++ are other coefficients for the one move.

@@ -1,6 +1,6 @@
-"""Weigh errors by how busy a picture is, and give busy pictures more steps: as proposed, as it can be meant, and as numerical analysis does it.
+"""Weigh errors by how busy an image is, and give busy images more steps: as proposed, as it can be meant, and as numerical analysis does it.
 
-One of the sources, the README of an adaptive DDIM, has an idea: pictures differ in *complexity*, so let training look harder, and sampling step smaller, where a picture is complex. As printed, the formula cannot do that; this room shows why, repairs it, and sets beside it what textbooks on
+One of the sources, the README of an adaptive DDIM, has an idea: images differ in *complexity*, so let training look harder, and sampling step smaller, where an image is complex. As printed, the formula cannot do that; this module shows why, repairs it, and sets beside it what textbooks on
 differential equations do instead, a step size that follows the estimated error. Which of them is worth its calls, `slowddim table adaptive` measures. You need `07_ode` and `03_train`.
 
 Docs: https://slowddim.github.io/slowddim/api/5_training/adaptive.html.md"""
@@ -56,12 +56,12 @@ def _gradient_magnitude(x:Tensor # images (B, C, H, W)
 
 def complexity(x:Tensor # images (B, C, H, W)
               )->Tensor: # (B,) mean gradient magnitude
-    "Say how complex each picture is."
+    "Say how complex each image is."
     return _gradient_magnitude(check_images(x)).flatten(1).mean(1)
 
 def complexity_map(x:Tensor # images (B, C, H, W)
-                  )->Tensor: # same shape, mean 1 per picture; 0 for a picture of one colour
-    "Say where each picture is complex."
+                  )->Tensor: # same shape, mean 1 per image; 0 for an image of one colour
+    "Say where each image is complex."
     g = _gradient_magnitude(check_images(x))
     return g/(append_dims(g.flatten(1).mean(1), g.ndim) + 1e-8)
 
@@ -94,7 +94,7 @@ def complexity_noise_loss(model:Callable, # `model(x, t)` predicting noise
 class AdaptiveOutput(NamedTuple):
     "Clean images and what they cost."
     x_0: Tensor # (B, C, H, W)
-    calls: Tensor # (B,) network calls of each image
+    calls: Tensor # (B,) network evaluations of each image
     times: list # for each image the times it visited
 
 class _Active: # images on their way, each at its own time
@@ -127,11 +127,11 @@ class _Active: # images on their way, each at its own time
 def complexity_sample(model:Callable, # `model(x, t)` predicting noise
                       x_T:Tensor, # standard normal start (B, C, H, W)
                       schedule:NoiseSchedule, # or an object with `.schedule`
-                      base:float=50., # table steps of a picture of average complexity
-                      *, reference:float=1., # complexity of the average picture
+                      base:float=50., # table steps of an image of average complexity
+                      *, reference:float=1., # complexity of the average image
                       spread:float=4. # a step lies between base/spread and base*spread; 1: uniform steps
                      )->AdaptiveOutput: # x_0, calls, times
-    "Sample with DDIM steps that are smaller for more complex pictures (the adaptive variant's idea, repaired)."
+    "Sample with DDIM steps that are smaller for more complex images (the adaptive variant's idea, repaired)."
     base, spread = check_number("base", base, 1), check_number("spread", spread, 1)
     reference, run = check_number("reference", reference, 1e-9), _Active(model, x_T, schedule)
     while len(ids := run.ids):

@@ -1,6 +1,6 @@
 """A trajectory as a film: a player in the notebook, a GIF, an APNG or a page, without network and within a size budget.
 
-Watching noise turn into a shoe explains more than a table of errors. A film is a list of frames; this room draws each as one
+Watching noise turn into a shoe explains more than a table of errors. A film is a list of frames; this module draws each as one
 grid of pixels, thins the list to what the eye can follow, and shows it with a player that needs nothing from the network. The
 same object saves itself as GIF, APNG or a single HTML file, and refuses politely when that file would be too large to
 share.
@@ -70,7 +70,7 @@ play.onclick = () => timer ? stop() : start();
 bar.oninput = () => {{ stop(); show(+bar.value); }};
 }})();</script></div>"""
 
-def _data_url(frame): # a picture as text
+def _data_url(frame): # an image as text
     buffer = io.BytesIO()
     frame.save(buffer, format="PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
@@ -90,7 +90,7 @@ def _within(data, max_mb): # the bytes, if they keep the budget
 class Film:
     "Frames with a speed: shows itself as a player, saves itself as GIF, APNG or HTML."
     def __init__(self,
-                 frames:list, # pictures of one size
+                 frames:list, # images of one size
                  fps:float=10., # frames per second
                  max_mb:float=5. # budget for the player and for saved files
                 ):

@@ -1,7 +1,7 @@
 """A small network that knows a shirt from a coat, and 128 numbers by which it tells.
 
-To say how good a thousand generated pictures are, one needs eyes that know the subject. A classifier's last layer before its answer
-describes a picture by what matters for telling garments apart; two sets of pictures can be compared by these descriptions. This room
+To say how good a thousand generated images are, one needs a feature extractor that knows the subject. A classifier's last layer before its answer
+describes an image by what matters for telling garments apart; two sets of images can be compared by these descriptions. This module
 builds such a classifier for Fashion-MNIST, trains it from a seed, and opens the one that ships with the package. You need convolutions
 and nothing of diffusion; at the end you have `features(x)`, on which every score of `03_fid` stands.
 
@@ -39,7 +39,7 @@ class _Named(nn.Module):
         return name if now == read else now
 
 class _Block(nn.Module):
-    "Two convolutions and a shortcut; halves the picture if `stride` is 2."
+    "Two convolutions and a shortcut; halves the image if `stride` is 2."
     def __init__(self,
                  n_in:int, # channels that come in
                  n_out:int, # channels that go out
@@ -61,11 +61,11 @@ class _Block(nn.Module):
 
 # %% ../nbs/api/6_evaluation/01_classifier.ipynb #0910ef23
 class Classifier(_Named):
-    "A residual network of four blocks for 28x28 grey pictures."
+    "A residual network of four blocks for 28x28 grey images."
     def __init__(self,
                  widths:tuple=(32, 64, 128, 128), # channels of the blocks; the last is the number of features
                  n_classes:int=10, # answers
-                 image_size:int=28 # larger pictures are cropped to this
+                 image_size:int=28 # larger images are cropped to this
                 ):
         super().__init__()
         self.config = dict(widths=list(widths), n_classes=n_classes, image_size=image_size)
@@ -76,15 +76,15 @@ class Classifier(_Named):
         self.head = nn.Linear(widths[-1], n_classes)
 
     def features(self,
-                 x:Tensor # pictures (B, 1, 28 or 32, 28 or 32) in [-1, 1]
+                 x:Tensor # images (B, 1, 28 or 32, 28 or 32) in [-1, 1]
                 )->Tensor: # (B, 128)
-        "Describe pictures by what tells garments apart; float32."
+        "Describe images by what tells garments apart; float32."
         return self.blocks(self.stem(crop_images(x, self.config["image_size"]))).mean((2, 3))
 
     def forward(self,
-                x:Tensor # pictures (B, 1, 28 or 32, 28 or 32) in [-1, 1]
+                x:Tensor # images (B, 1, 28 or 32, 28 or 32) in [-1, 1]
                )->Tensor: # (B, n_classes) scores, before the softmax
-        "Say how much each picture looks like each class."
+        "Say how much each image looks like each class."
         return self.head(self.features(x))
 
 # %% ../nbs/api/6_evaluation/01_classifier.ipynb #5c1e7a02
@@ -133,7 +133,7 @@ def _augment(x:Tensor, # (B, 1, H, W) with a background border
              shift:int=2, # largest shift in pixels
              flips:bool=True # False: mirror none; a mirrored digit is no digit
             )->Tensor: # same shape
-    "Mirror half of the pictures and move each by up to `shift` pixels."
+    "Mirror half of the images and move each by up to `shift` pixels."
     B, _, H, W = x.shape
     x = F.pad(random_flips(x, g) if flips else x, [shift]*4, value=DATA_RANGE[0])
     dy, dx = torch.randint(0, 2*shift + 1, (2, B, 1), generator=g)
@@ -144,7 +144,7 @@ def _augment(x:Tensor, # (B, 1, H, W) with a background border
 @torch.inference_mode()
 def accuracy(model:nn.Module, # `model(x)` returns class scores
              data:ImageSet, # with labels
-             bs:int=500 # pictures at a time
+             bs:int=500 # images at a time
             )->float: # share of right answers, in [0, 1]
     "Count how often the highest score is the right class."
     right, bs = 0, check_int("bs", bs, 1)
@@ -154,11 +154,11 @@ def accuracy(model:nn.Module, # `model(x)` returns class scores
     return right/len(data)
 
 # %% ../nbs/api/6_evaluation/01_classifier.ipynb #25be9177
-def _strangers(x:Tensor, # pictures (B, 1, H, W) in [-1, 1]
+def _strangers(x:Tensor, # images (B, 1, H, W) in [-1, 1]
                labels:Tensor, # (B,)
                g:torch.Generator # on the CPU
               )->Tensor: # (n, 1, H, W), about B of them
-    "Make pictures that belong to no class out of pictures that do."
+    "Make images that belong to no class out of images that do."
     order = torch.randperm(len(x), generator=g)
     differ = labels != labels[order]
     a, b = x[differ], x[order][differ]
@@ -192,13 +192,13 @@ def train_classifier(model:nn.Module, # a classifier with `.config`; changed in 
                      data:ImageSet, # to learn from
                      test:ImageSet|None=None, # to count right answers on after each epoch
                      *, n_epochs:int=12, # passes over the data
-                     bs:int=128, # pictures per step
+                     bs:int=128, # images per step
                      lr:float=4e-3, # largest learning rate
                      weight_decay:float=0.02, # of AdamW
                      label_smoothing:float=0.05, # share of the target spread over all classes
                      shift:int=2, # move each image by up to this many pixels
-                     flips:bool=True, # mirror half of the pictures
-                     strangers:bool=False, # also learn to believe nothing of pictures without a class
+                     flips:bool=True, # mirror half of the images
+                     strangers:bool=False, # also learn to believe nothing of images without a class
                      checkpoint:str|Path|None=None, # file to write after each epoch, and to resume from
                      seed:int=0, # of everything random
                      progress:bool=True # show a bar

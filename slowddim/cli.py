@@ -23,6 +23,7 @@ import threading
 import time
 import types
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal, Union, get_args, get_origin
 

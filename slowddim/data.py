@@ -2,7 +2,7 @@
 
 Small image sets fit in memory as bytes: Fashion-MNIST's 60,000 training images are 47 MB. So a data set here is one `uint8` tensor with its labels,
 opened once through the `datasets` library, cut to the classes you want, and turned into floats a batch at a time. The sets
-are never part of this repository; this room knows where to look for them and says what it tried.
+are never part of this repository; this module knows where to look for them and says what it tried.
 
 Docs: https://slowddim.github.io/slowddim/api/3_images/data.html.md"""
 

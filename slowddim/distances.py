@@ -1,9 +1,9 @@
-"""How far are two sets of pictures apart? As far as two clouds of numbers.
+"""How far are two sets of images apart? As far as two clouds of numbers.
 
-Describe each picture by a few numbers, and a set of pictures is a cloud of points. Model two clouds as Gaussians and the distance between
+Describe each image by a few numbers, and a set of images is a cloud of points. Model two clouds as Gaussians and the distance between
 the Gaussians has a formula, the Frechet distance; compare them by a kernel and no Gaussian is needed; ask how much of each lies where the
-other is, and there are two answers instead of one. This room holds the three, and the mean and covariance of a stream. You need a little
-linear algebra; nothing here knows what a picture is.
+other is, and there are two answers instead of one. This module holds the three, and the mean and covariance of a stream. You need a little
+linear algebra; nothing here knows what an image is.
 
 Docs: https://slowddim.github.io/slowddim/api/6_evaluation/distances.html.md"""
 

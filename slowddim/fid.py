@@ -1,8 +1,8 @@
-"""A score for a set of pictures that says what it stands on: how many, whose features, which floor.
+"""A score for a set of images that says what it stands on: how many, whose features, which floor.
 
-FID describes each picture by a classifier's features and measures the Frechet distance between two clouds of them. It is biased when there
-are few pictures, means nothing without the features' name, and has a floor that even real pictures do not get below. So a score here never
-comes alone: it carries how many pictures, how many features, whose features, the floor and an interval. You need `01_classifier` for the
+FID describes each image by a classifier's features and measures the Frechet distance between two clouds of them. It is biased when there
+are few images, means nothing without the features' name, and has a floor that even real images do not get below. So a score here never
+comes alone: it carries how many images, how many features, whose features, the floor and an interval. You need `01_classifier` for the
 features and `02_distances` for the distances.
 
 Docs: https://slowddim.github.io/slowddim/api/6_evaluation/fid.html.md"""
@@ -38,9 +38,9 @@ class Score(float):
     def __new__(cls,
                 value:float, # the score, finite
                 kind:str="FID", # what it measures
-                *, n:int=0, # pictures scored
-                n_features:int=0, # numbers per picture
-                floor:float|None=None, # what real pictures score at the same n
+                *, n:int=0, # images scored
+                n_features:int=0, # numbers per image
+                floor:float|None=None, # what real images score at the same n
                 interval:tuple|None=None, # 95 % interval
                 extractor:str="" # whose features: the classifier's digest
                ):
@@ -61,7 +61,7 @@ class Score(float):
 
     def __repr__(self):
         parts = [f"n={self.n:,}", f"d={self.n_features}"]
-        if self.floor is not None: parts.append(f"real pictures {self.floor:.3g}")
+        if self.floor is not None: parts.append(f"real images {self.floor:.3g}")
         if self.interval is not None: parts.append("95 % in [{:.4g}, {:.4g}]".format(*self.interval))
         return f"{self.kind} {float(self):.4g} ({', '.join(parts)}, extractor {self.extractor})"
 
@@ -91,7 +91,7 @@ def _garments(x, size=28): # see `as_images`; a score needs two
 _PREPROCESSING = "uint8/127.5-1, 28x28"
 REFERENCE_FILE = "reference.safetensors"
 
-def reference_key(data:ImageSet, # real pictures
+def reference_key(data:ImageSet, # real images
                   extractor:str # the classifier's digest
                  )->str: # a file name
     "Name statistics by everything they depend on."
@@ -111,10 +111,11 @@ def image_features(model:Classifier, # from `load_classifier`
     bar = progress_bar(parts, progress and processes.is_first, total=len(starts), desc="features", unit="batch")
     return check_finite(torch.cat([part for _, part in bar]), "what the feature extractor found is")
 
+
 # %% ../nbs/api/6_evaluation/03_fid.ipynb #e3b927a2
 def make_reference(model:Classifier, # from `load_classifier`
                    real:ImageSet, # whose mean and covariance are the reference
-                   held_out:ImageSet, # other real pictures, for floors, KID, precision and recall
+                   held_out:ImageSet, # other real images, for floors, KID, precision and recall
                    progress:bool=False # show bars
                   )->tuple[dict, dict]: # tensors (mean, cov, held_out) and facts
     "Compute what `ImageEval` compares with."
@@ -165,11 +166,11 @@ def with_reference(model:Classifier, # from `load_classifier`
 
 # %% ../nbs/api/6_evaluation/03_fid.ipynb #216e6eb2
 class ImageEval:
-    "Scores pictures against real ones."
+    "Scores images against real ones."
     def __init__(self,
                  model:Classifier, # whose features; has `.digest`
                  reference:dict, # mean (d,), cov (d, d), held_out (m, d), from `make_reference`; maybe a name
-                 bs:int=512 # pictures at a time
+                 bs:int=512 # images at a time
                 ):
         self.model, self.bs = model, check_count("bs", bs)
         self.mean, self.cov, self.held_out = reference["mean"], reference["cov"], reference["held_out"].float()
@@ -178,7 +179,7 @@ class ImageEval:
     @classmethod
     def fashion_mnist(cls,
                       fp:str|Path|None=None, # a classifier's folder; None: the shipped one
-                      bs:int=512 # pictures at a time
+                      bs:int=512 # images at a time
                      )->"ImageEval":
         "Open a Fashion-MNIST classifier and the reference made with it; nothing is downloaded for the shipped one."
         model = load_classifier(fp)
@@ -186,18 +187,18 @@ class ImageEval:
         return cls(model, _open_reference(model, folder/REFERENCE_FILE), bs)
 
     def __repr__(self):
-        return f"ImageEval(d={len(self.mean)}, extractor {self.model.digest}, {len(self.held_out):,} held-out pictures)"
+        return f"ImageEval(d={len(self.mean)}, extractor {self.model.digest}, {len(self.held_out):,} held-out images)"
 
     def features(self,
                  x:Tensor, # images, see `as_images`; features (N, d) are returned as they are
                  progress:bool=False # show a bar
                 )->Tensor: # (N, d)
-        "Check and describe pictures; warns when they are few."
+        "Check and describe images; warns when they are few."
         described, least = isinstance(x, Tensor) and x.ndim == 2 and x.shape[1] == len(self.mean), 2*len(self.mean)
         if not described: x = self._checked(x)
         elif len(x) < 2: raise ValueError(f"a score needs at least 2 images, got features of {len(x)}")
         if not described and len(x) < least:
-            warnings.warn(f"{len(x)} pictures against {len(self.mean)} features: the bias is larger than most "
+            warnings.warn(f"{len(x)} images against {len(self.mean)} features: the bias is larger than most "
                           f"differences; use {least} or more", stacklevel=3)
         if described: check_finite(x, "a feature is")
         return x if described else image_features(self.model, x, self.bs, progress)
@@ -233,10 +234,10 @@ def distance(self:ImageEval,
 
 @patch
 def floor(self:ImageEval,
-          n:int, # pictures; above the number of held-out ones, that number
+          n:int, # images; above the number of held-out ones, that number
           draws:int=8 # random subsets to average over
-         )->float: # what real pictures score
-    "Average score of `n` real pictures that are not in the reference."
+         )->float: # what real images score
+    "Average score of `n` real images that are not in the reference."
     n = min(check_int("n", n, 2), len(self.held_out))
     m = len(self.held_out)
     draws = check_count("draws", draws) if n < m else 1
@@ -269,7 +270,7 @@ def fid_infinity(self:ImageEval,
                  x:Tensor, # images, see `as_images`, or their features
                  points:int=8 # sizes to score at, from n/4 to n
                 )->Score:
-    "FID extrapolated to infinitely many pictures (Chong and Forsyth, 2020)."
+    "FID extrapolated to infinitely many images (Chong and Forsyth, 2020)."
     points, features = check_count("points", points, 2), self.features(x)
     n = len(features)
     sizes = [max(2, round(n*(0.25 + 0.75*i/(points - 1)))) for i in range(points)]
@@ -283,7 +284,7 @@ def fid_infinity(self:ImageEval,
 def kid(self:ImageEval,
         x:Tensor # images, see `as_images`, or their features
        )->Score:
-    "Kernel distance to the held-out real pictures; unbiased, so its floor is 0."
+    "Kernel distance to the held-out real images; unbiased, so its floor is 0."
     features = self.features(x)
     value, error = kernel_distance(features, self.held_out)
     interval = None if math.isnan(error) else (value - 1.96*error, value + 1.96*error)
@@ -294,7 +295,7 @@ def precision_recall(self:ImageEval,
                      x:Tensor, # images, see `as_images`, or their features
                      k:int=3 # which neighbour sets the radius
                     )->tuple[Score, Score]: # both in [0, 1]
-    "Precision and recall against as many held-out real pictures."
+    "Precision and recall against as many held-out real images."
     features = self.features(x)
     pick = torch.randperm(len(self.held_out), generator=seeded_generator(3))[:len(features)]
     values = share_of_each(self.held_out[pick], features, k)

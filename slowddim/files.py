@@ -244,7 +244,7 @@ def _read_head(file): # -> key of the settings, bytes that are done, their check
 def reserve_space(file, # open for writing
                   n_bytes:int # from the start of the file
                  )->None:
-    "Reserve room on the disk, where the system can; an `OSError` if there is not enough."
+    "Reserve space on the disk, where the system can; an `OSError` if there is not enough."
     if not hasattr(os, "posix_fallocate"): return
     try: os.posix_fallocate(file.fileno(), 0, n_bytes)
     except OSError as e:

@@ -1,6 +1,6 @@
 """Any number of images, in any batches, on any number of machines: image `i` is always the same image.
 
-A sampler takes noise and returns floats. People want pictures: a thousand of them, as bytes, cropped to their real size, the
+A sampler takes noise and returns floats. People want images: a thousand of them, as bytes, cropped to their real size, the
 same ones tomorrow on another machine, without running out of memory, and without losing an hour's work when the power fails.
 One function does that and one writes straight to a file. The rule behind both: image number $i$ depends on `(seed, i)` and on
 nothing else.

@@ -1,7 +1,7 @@
-"""Eyes for digits and for airplanes: a reader of MNIST, and the main components of real pictures.
+"""Scores for digits and for airplanes: two classifiers of MNIST, and the main components of real images.
 
-The classifier of `01_classifier` knows garments and nothing else: it has no opinion on digits and airplanes. Two simple judges fill the gap. For digits, a small classifier is asked what it reads and how sure it is. For colour
-pictures there is no network at all: the main components of the real ones describe each picture by 64 numbers, and the Frechet distance of `02_distances` compares two clouds of them.
+The classifier of `01_classifier` knows garments and nothing else: it has no opinion on digits and airplanes. Two simple scorers fill the gap. For digits, a small classifier is asked what it reads and how sure it is. For colour
+images there is no network at all: the main components of the real ones describe each image by 64 numbers, and the Frechet distance of `02_distances` compares two clouds of them.
 Last, samples that were asked to be of a class are counted: `read_as_asked`. You need `03_fid`.
 
 Docs: https://slowddim.github.io/slowddim/api/6_evaluation/judges.html.md"""
@@ -34,10 +34,10 @@ from .viz import as_bytes
 
 # %% ../nbs/api/6_evaluation/04_judges.ipynb #611c41f7
 class DigitEval:
-    "Reads pictures of digits."
+    "Reads images of digits."
     def __init__(self,
                  model:Classifier, # with ten answers; has `.digest`
-                 bs:int=512 # pictures at a time
+                 bs:int=512 # images at a time
                 ): self.model, self.bs = model, check_int("bs", bs, 1)
 
     @classmethod
@@ -51,10 +51,10 @@ class DigitEval:
 
     @torch.inference_mode()
     def read(self,
-             x:Tensor, # pictures, see `as_images`
-             confidence:float=0.9 # belief from which a picture counts as read
-            )->dict: # readable: share of pictures; counts: of each digit among them; mean_confidence
-        "Say which digits are in pictures, and how surely."
+             x:Tensor, # images, see `as_images`
+             confidence:float=0.9 # belief from which an image counts as read
+            )->dict: # readable: share of images; counts: of each digit among them; mean_confidence
+        "Say which digits are in images, and how surely."
         check_number("confidence", confidence, 0, 1)
         x = as_images(x, (1, 28, 28), margin=4, dark=True, n_min=2)
         scores = check_finite(torch.cat([self.model(b) for b in x.split(self.bs)]), "a classifier's score is")
@@ -75,7 +75,7 @@ def _components(x, n_features): # points (n, D) -> mean, variances, directions (
     return centre, values, torch.linalg.qr(away.T @ vectors.flip(1)[:, :n_features]).Q
 
 class _PixelFeatures:
-    "Coefficients of pictures along the main components of real ones."
+    "Coefficients of images along the main components of real ones."
     def __init__(self,
                  real:ImageSet, # whose main components
                  n_features:int=64 # how many
@@ -87,17 +87,17 @@ class _PixelFeatures:
         self.shape, self.digest = tuple(real.images.shape[1:]), f"pca{n_features}-{reference_key(real, 'pixels')[:6]}"
 
     def features(self,
-                 x:Tensor # pictures (N, C, H, W) in [-1, 1]
+                 x:Tensor # images (N, C, H, W) in [-1, 1]
                 )->Tensor: # (N, d) float64
-        "Describe pictures by what real ones differ in."
+        "Describe images by what real ones differ in."
         return (x.flatten(1).double() - self.centre) @ self.components
 
 # %% ../nbs/api/6_evaluation/04_judges.ipynb #094ecbc3
 class PixelEval(ImageEval):
-    "Scores pictures against real ones by their main components; `fid`, `kid` and `precision_recall` as in `ImageEval`."
+    "Scores images against real ones by their main components; `fid`, `kid` and `precision_recall` as in `ImageEval`."
     def __init__(self,
                  real:ImageSet, # the reference
-                 held_out:ImageSet, # other real pictures, for floors
+                 held_out:ImageSet, # other real images, for floors
                  n_features:int=64, # main components
                  basis:ImageSet|None=None # whose main components; None: those of the reference
                 ):

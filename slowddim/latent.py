@@ -1,8 +1,8 @@
-"""Noise as a code: encode an image, decode it again, walk from one image to another.
+"""Noise as a latent: encode an image, decode it again, interpolate from one image to another.
 
-A sampler without dice maps each noise image to one picture, along a curve that can be walked in both directions. So the noise is a
-*code* of the picture: real images can be encoded, codes can be mixed, and the mixture decodes to something in between. This room
-walks the curve upwards, says how exact the round trip is, makes it nearly exact where repetition converges, and moves between codes without leaving
+A deterministic sampler maps each noise image to one image, along a curve that can be followed in both directions. So the noise is a
+*latent* of the image: real images can be encoded, latents can be mixed, and the mixture decodes to something in between. This module
+follows the curve upwards, says how exact the round trip is, makes it nearly exact where repetition converges, and moves between latents without leaving
 the shell on which noise lives. You need `07_ode`.
 
 Docs: https://slowddim.github.io/slowddim/api/2_sampling/latent.html.md"""
@@ -59,7 +59,7 @@ def encode_trajectory(model:Callable, # `model(x, t)`, t int64 (B,): predicted n
                       spacing:str="trailing", # of the times, when `timesteps` is a number
                       progress:bool=False # show a bar
                      )->Iterator[State]: # states with `t_prev` rising
-    "Walk from the image to its code and yield every state (DDIM section 5.4)."
+    "Go from the image to its latent and yield every state (DDIM section 5.4)."
     schedule = as_schedule(schedule)
     path = [-1, *reversed(as_timesteps(timesteps, schedule, spacing))]
     steps = encode_steps(path, schedule, refine, guess)
@@ -72,13 +72,13 @@ def encode(model:Callable, # `model(x, t)`, t int64 (B,): predicted noise
            schedule:NoiseSchedule, # or an object with `.schedule`
            timesteps:int|list=50, # how many times to visit, or an explicit descending list
            **kwargs # as in `encode_trajectory`
-          )->Tensor: # x_T (B, C, H, W) at the highest time; S*(1 + refine) evaluations, S*refine + 1 with guess "last"
+          )->Tensor: # x_T (B, C, H, W) at the highest time; S*(1 + refine) evaluations; S*refine + 1 if guess="last"
     "Find the noise that decodes to these images (DDIM section 5.4)."
     return arrival(encode_trajectory(model, x_0, schedule, timesteps, **kwargs))
 
 # %% ../nbs/api/2_sampling/08_latent.ipynb #9a2813e0
 def decode(model:Callable, # `model(x, t)`, t int64 (B,): predicted noise
-           x_T:Tensor, # codes (B, C, H, W)
+           x_T:Tensor, # latents (B, C, H, W)
            schedule:NoiseSchedule, # or an object with `.schedule`
            timesteps:int|list=50, # how many times to visit, or an explicit descending list
            *, solver:str|Solver="ddim", # one of `ode_solvers()`; "ddim" is the one that `encode` inverts
@@ -86,7 +86,7 @@ def decode(model:Callable, # `model(x, t)`, t int64 (B,): predicted noise
            clip:float|tuple|None=None, # None, c for (-c, c), or (lo, hi): range of the predicted x_0
            progress:bool=False # show a bar
           )->Tensor: # x_0, device and dtype of `x_T`
-    "Turn codes into images: sampling without dice (DDIM eq. 14; the default solver is eq. 12 at eta 0)."
+    "Turn latents into images: deterministic sampling (DDIM eq. 14; the default solver is eq. 12 at eta 0)."
     return ode_sample(model, x_T, schedule, timesteps, solver=solver, spacing=spacing, clip=clip, progress=progress)
 
 # %% ../nbs/api/2_sampling/08_latent.ipynb #3025256d
@@ -144,11 +144,11 @@ def _directions(a, b): # unit vectors (B, D) of a, and across it towards b; the 
     across = torch.where(across.norm(dim=1, keepdim=True) < 1e-7, other, across)
     return u, torch.nn.functional.normalize(across, dim=1, eps=1e-300), angle
 
-def slerp(a:Tensor, # codes (B, C, H, W)
-          b:Tensor, # codes, same shape
+def slerp(a:Tensor, # latents (B, C, H, W)
+          b:Tensor, # latents, same shape
           w:float|Tensor # float, or tensor (B,) of one weight per image, in [0, 1]
-         )->Tensor: # codes (B, C, H, W), dtype of `a`; computed in float64
-    "Walk along great circles, image by image; lengths go from |a| to |b| evenly (DDIM section 5.3)."
+         )->Tensor: # latents (B, C, H, W), dtype of `a`; computed in float64
+    "Go along great circles, image by image; lengths go from |a| to |b| evenly (DDIM section 5.3)."
     check_same_shape(check_images(a, "a"), check_images(b, "b"), "a and b")
     flat_a, flat_b = as_double(a.flatten(1)), as_double(b.flatten(1))
     w = as_float64(w, "w", finite=False).reshape(-1, 1).to(flat_a.device)
@@ -163,11 +163,11 @@ def slerp(a:Tensor, # codes (B, C, H, W)
     return cast_like(check_finite(found, "the interpolation is").reshape(a.shape), a)
 
 # %% ../nbs/api/2_sampling/08_latent.ipynb #3977f4be
-def interpolate(a:Tensor, # codes (B, C, H, W)
-                b:Tensor, # codes, same shape
+def interpolate(a:Tensor, # latents (B, C, H, W)
+                b:Tensor, # latents, same shape
                 n:int=9 # how many, both ends included, at least 2
                )->Tensor: # (n, B, C, H, W)
-    "Return codes on the way from `a` to `b`; the ends are `a` and `b` bit for bit (DDIM section 5.3)."
+    "Return latents on the way from `a` to `b`; the ends are `a` and `b` bit for bit (DDIM section 5.3)."
     n = check_count("n", n, 2)
     return torch.stack([slerp(a, b, i/(n - 1)) for i in range(n)])
 
@@ -191,26 +191,26 @@ def interpolate_images(model:Callable, # `model(x, t)`, t int64 (B,): predicted 
     return torch.stack([decode(model, c, schedule, timesteps) for c in frames])
 
 # %% ../nbs/api/2_sampling/08_latent.ipynb #0e23627b
-def corner_grid(corners:Tensor, # four codes (4, C, H, W): top left, top right, bottom left, bottom right
+def corner_grid(corners:Tensor, # four latents (4, C, H, W): top left, top right, bottom left, bottom right
                 n_rows:int=5, # at least 2
                 n_cols:int=5 # at least 2
                )->Tensor: # (n_rows*n_cols, C, H, W), row by row
-    "Fill a grid between four codes: along its top and its bottom, then down each column."
-    if len(check_images(corners)) != 4: raise ValueError(f"corners must be 4 codes, got {len(corners)}")
+    "Fill a grid between four latents: along its top and its bottom, then down each column."
+    if len(check_images(corners)) != 4: raise ValueError(f"corners must be 4 latents, got {len(corners)}")
     n_rows, n_cols = check_count("n_rows", n_rows, 2), check_count("n_cols", n_cols, 2)
     edges = interpolate(corners[[0, 2]], corners[[1, 3]], n_cols) # (n_cols, top and bottom, C, H, W)
     return interpolate(edges[:, 0], edges[:, 1], n_rows).flatten(0, 1)
 
 # %% ../nbs/api/2_sampling/08_latent.ipynb #10409c49
 def across_steps(model:Callable, # `model(x, t)`, t int64 (B,): predicted noise
-                 x_T:Tensor, # codes (B, C, H, W)
+                 x_T:Tensor, # latents (B, C, H, W)
                  schedule:NoiseSchedule, # or an object with `.schedule`
                  sizes:tuple=(10, 20, 50, 100), # numbers of steps
-                 *, eta:float=0., # 0: same curve; above: dice, for comparison
-                 seed:int=0, # of the dice: entry i of `sizes` throws with seed + i
+                 *, eta:float=0., # 0: same curve; above: noise in every step, for comparison
+                 seed:int=0, # of the noise: entry i of `sizes` draws with seed + i
                  clip:float|tuple|None=None # None, c for (-c, c), or (lo, hi): range of the predicted x_0
                 )->list[Tensor]: # images (B, C, H, W), one batch per entry of `sizes`
-    "Decode the same codes with different numbers of steps (DDIM section 5.2)."
+    "Decode the same latents with different numbers of steps (DDIM section 5.2)."
     sizes = [check_int("sizes entry", S, 1, as_schedule(schedule).n_steps) for S in sizes]
     seed = check_int("seed", seed, 0, 2**32 - max(1, len(sizes))) # torch reads 32 bits of it
     plan_steps(schedule, max(sizes, default=1), eta=eta) # refuse a wrong eta before the first network evaluation

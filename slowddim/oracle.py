@@ -1,7 +1,7 @@
 """Noise predictors that are exactly right, so that samplers can be tested without training anything.
 
 How do you test a sampler? With a trained network you see images and shrug. With data simple enough that the *perfect*
-network has a formula, you know what must come out, to the last digit. This room has that network for Gaussian data and for
+network has a formula, you know what must come out, to the last digit. This module has that network for Gaussian data and for
 mixtures of Gaussians, the exact answer of the sampling equation, and a counter that proves how often a model was called.
 
 Docs: https://slowddim.github.io/slowddim/api/2_sampling/oracle.html.md"""

@@ -1,6 +1,6 @@
 """A trained network and its noise schedule by name, from a folder or from the hub, with a card that says what it is.
 
-Most people want pictures before they want to train. A name is enough: `load_pretrained("fashion_mnist")` opens a model that ships
+Most people want images before they want to train. A name is enough: `load_pretrained("fashion_mnist")` opens a model that ships
 inside the package, without network or data set. The same call opens a folder you trained yourself or a repository on the
 hub, and `push_pretrained` puts one there. It always returns two things, because a network without the schedule it was trained with is of no use.
 

@@ -1,7 +1,7 @@
 """Our steps in `diffusers`' clothes: schedulers that drop into its pipelines, and a loop that takes anybody's.
 
 Whoever uses `diffusers` has a network, a pipeline and a habit: `scheduler.set_timesteps(50)`, then `scheduler.step(...)` for each
-time. The schedulers of this room keep the habit and change what is underneath: the next time is always the next entry of the list,
+time. The schedulers of this module keep the habit and change what is underneath: the next time is always the next entry of the list,
 the list has exactly the length that was asked for, and a run's numbers are computed once, in double precision. There is no formula
 here; each step is the one of `06_ddim`. At the end ours run in their pipelines, and theirs run in our loop.
 
@@ -47,7 +47,7 @@ _CONVENTIONS = dict(set_alpha_to_one=True, steps_offset=0, thresholding=False, d
 
 def _sampler_to_diffusers(spacing:str="trailing", # of the visited times
                           variance:str="posterior", # "posterior" | "hat"
-                          prediction:str="eps", # what the network says: "eps", "x_0" or "v"
+                          prediction:str="eps", # what the network predicts: "eps", "x_0" or "v"
                           clip=None, # None, or c: the predicted x_0 is clipped to (-c, c)
                           **conventions # any of `_CONVENTIONS`
                          )->dict:
@@ -155,7 +155,7 @@ class DiffusersStyleDDIM(SchedulerMixin, ConfigMixin):
     "DDIM steps behind diffusers' scheduler interface (DDIM eq. 12 and 16)."
     _compatibles = DDIMScheduler._compatibles
     _only_eta = None # any
-    order = 1 # network calls per step
+    order = 1 # network evaluations per step
     init_noise_sigma = 1. # standard deviation of the start
 
     @accept_greek
@@ -168,7 +168,7 @@ class DiffusersStyleDDIM(SchedulerMixin, ConfigMixin):
                  *, schedule:object=None, # any noise schedule instead of the linear one
                  spacing:str="trailing", # of the times, one of `SPACINGS`
                  variance:str="posterior", # "posterior" (scaled by eta) | "hat" (eta is ignored)
-                 prediction:str="eps", # what the network says: "eps", "x_0" or "v"
+                 prediction:str="eps", # what the network predicts: "eps", "x_0" or "v"
                  clip:float|tuple|None=None, # None, or c: the predicted x_0 is clipped to (-c, c) and eps derived again
                  rescale_zero_snr:bool=False, # stretch the schedule until no signal is left at T-1; not for "eps"
                  **theirs # diffusers' names for the same, and what only they name, such as `thresholding`
@@ -265,7 +265,7 @@ def _obey(self:DiffusersStyleDDIM, words, schedule=None): # make them the truth,
     self._visit(*times)
 
 # %% ../nbs/api/4_models/06_schedulers.ipynb #7d952c4b
-def _spread(S, schedule, spacing, offset): # the visited times, and the time after them, -1 unless an offset leaves room
+def _spread(S, schedule, spacing, offset): # the visited times, and the time after them, -1 unless an offset leaves some
     taus = as_timesteps(S, schedule, spacing)
     if spacing != "leading" or not offset: return taus, -1
     taus = [t + offset for t in taus]
@@ -571,7 +571,7 @@ class DiffusersStyleDDPM(DiffusersStyleDDIM):
                  *, schedule:object=None, # any noise schedule instead of the linear one
                  spacing:str="trailing", # of the times, one of `SPACINGS`
                  variance:str="posterior", # "posterior" ("fixed_small") | "hat" ("fixed_large")
-                 prediction:str="eps", # what the network says: "eps", "x_0" or "v"
+                 prediction:str="eps", # what the network predicts: "eps", "x_0" or "v"
                  clip:float|tuple|None=None, # None, or c: the predicted x_0 is clipped to (-c, c)
                  rescale_zero_snr:bool=False, # stretch the schedule until no signal is left at T-1; not for "eps"
                  **theirs # diffusers' names for the same, and what only they name, such as `thresholding`

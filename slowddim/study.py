@@ -290,14 +290,14 @@ def open(self:Study,
 def _guess_and_refine(method): # "paper-1" -> ("paper", 1)
     guess, _, refine = method.partition("-")
     if not refine.isdigit():
-        raise ValueError(f"a method is a guess and a number of corrections, like paper-0, got {method!r}")
+        raise ValueError(f"a method is a first estimate and a number of corrections, like paper-0, got {method!r}")
     return guess, int(refine)
 
 _METHODS = ("paper-0", "paper-1", "paper-2", "paper-3", "last-1")
 
 def _reconstruction_settings(setup:Setup, # with a model, its schedule and images
                              steps:tuple=(10, 20, 50, 100, 200, 500, 1000), # numbers of steps S, each way
-                             methods:tuple=_METHODS, # first guess of the noise and number of corrections
+                             methods:tuple=_METHODS, # first estimate of the noise and number of corrections
                              n:int=200, # images a row, up to S = 200
                              n_large:int=50 # images a row beyond
                             )->list[dict]:

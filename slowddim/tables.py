@@ -1,7 +1,7 @@
 """How good samples are by solver, steps, noise and labels, and what they cost: table 1 of the paper, the course notebook's comparison with enough images, time, consistency, digits, airplanes.
 
 Two tables started this library: the paper's, FID by number of steps and amount of noise, and the course notebook's, five samplers compared on 256 images each. Here both are studies that fill themselves, with intervals,
-for any model whose samples the feature extractor describes, and around them stand the studies that followed. Each is a record in the registry of `01_study`, which you need; lesson 4 explains the first two tables.
+for any model whose samples the feature extractor describes, and around them stand the studies that followed. Each is a record in the registry of `01_study`, which you need; lesson 6 explains the first two tables.
 
 Docs: https://slowddim.github.io/slowddim/api/7_app/tables.html.md"""
 

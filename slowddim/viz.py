@@ -1,6 +1,6 @@
 """Grids, strips and curves: functions that take numbers and return figures.
 
-A sample you cannot see is a sample you cannot judge. These functions show images and curves the same way everywhere. They
+A sample you cannot see is a sample you cannot assess. These functions show images and curves the same way everywhere. They
 return figures instead of drawing behind your back, so a lesson can show them, a test can inspect them and the command line
 can save them.
 
@@ -57,7 +57,7 @@ def show_images(x:Tensor|list, # images, see `as_bytes`
                 *, n_cols:int=8, # images per row
                 titles:list|None=None, # one above each image
                 suptitle:str|None=None, # one above all
-                cmap:str="gray_r" # for grey images; reversed: ink on paper
+                cmap:str="gray_r" # for grey images; reversed: dark on white
                )->Figure:
     "Show images in rows."
     x = as_bytes(x)

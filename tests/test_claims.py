@@ -11,7 +11,7 @@ SOURCES = ("course notebook", "adaptive README", "French report", "Korean review
 VERDICTS = ("right", "partly", "wrong", "not shown")
 
 
-def rows(root): return read_json(root/"nbs"/"lessons"/"claims.json")["rows"]
+def rows(root): return read_json(root/"nbs"/"reports"/"claims.json")["rows"]
 
 
 def problem(root, where): # None, or what is wrong with a piece of evidence

@@ -64,9 +64,20 @@ def test_what_is_not_said_is_found():
     assert unsaid(half) == ["b"]
 
 
+def test_every_report_is_headed_by_what_it_reproduces_and_a_verdict(root):
+    import nbformat
+    pages = sorted((root/"nbs"/"reports").glob("*.ipynb"))
+    assert len(pages) >= 6
+    for path in pages:
+        head = nbformat.read(path, as_version=4).cells[1].source
+        assert head.startswith("**Reproduces.** "), path.name
+        lines = re.findall(r"(?m)^\d\. \S.*$", head.partition("**Verdict.**")[2])
+        assert [line[0] for line in lines] == ["1", "2", "3"], path.name
+
+
 def test_every_lesson_ends_with_exercises_that_run(root):
     import nbformat
-    for path in sorted((root/"nbs"/"lessons").glob("*.ipynb")):
+    for path in sorted(p for folder in ("lessons", "reports") for p in (root/"nbs"/folder).glob("*.ipynb")):
         cells = nbformat.read(path, as_version=4).cells
         texts = [c.source if c.cell_type == "markdown" else "" for c in cells]
         found = [i for i, text in enumerate(texts) if "{.callout-tip collapse=" in text]
@@ -74,7 +85,8 @@ def test_every_lesson_ends_with_exercises_that_run(root):
         assert all(cells[i + 1].cell_type == "code" and texts[i + 2].startswith(":::\n") for i in found), path.name
         assert all(re.search(r"\b(test_\w+\(|assert\b)", cells[i + 1].source) for i in found), f"{path.name}: untested"
         assert "## Exercises" in texts[found[0]] and "## What to read next" in texts[-1], path.name
-        assert f"slowddim/blob/main/nbs/lessons/{path.name})" in "".join(texts), f"{path.name}: no link to Colab"
+        address = f"slowddim/blob/main/nbs/{path.parent.name}/{path.name})"
+        assert address in "".join(texts), f"{path.name}: no link to Colab"
 
 
 def test_the_front_page_knows_every_lesson_and_the_scores(root):

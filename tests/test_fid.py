@@ -99,7 +99,7 @@ def test_command_line(garments, tmp_path, capsys):
     with pytest.warns(UserWarning):
         assert main(["fid", str(tmp_path/"x.npz"), "--quiet", "--out", str(tmp_path/"s.json")]) == 0
     out = capsys.readouterr().out
-    assert "FID" in out and "n=64" in out and "real pictures" in out and "recall" in out
+    assert "FID" in out and "n=64" in out and "real images" in out and "recall" in out
     scores = json.loads((tmp_path/"s.json").read_text())["scores"]
     assert [s["kind"] for s in scores] == ["FID", "KID", "precision", "recall"] and math.isfinite(scores[0]["value"])
     (tmp_path/"folder").mkdir()

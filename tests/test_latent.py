@@ -131,7 +131,7 @@ def test_no_dice_agree_and_dice_do_not(schedule):
     (lambda m, x, s: slerp(x, x[:1], 0.5), "shape"),
     (lambda m, x, s: slerp(x, x, float("nan")), "0, 1"),
     (lambda m, x, s: interpolate(x, x, 1), "n must be at least 2"),
-    (lambda m, x, s: corner_grid(x), "4 codes, got 7"),
+    (lambda m, x, s: corner_grid(x), "4 latents, got 7"),
     (lambda m, x, s: reconstruction_error(m, x, s, batch_size=0), "batch_size must be at least 1"),
 ])
 def test_bad_input_costs_no_call(schedule, images, call, message):

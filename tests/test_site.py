@@ -125,7 +125,7 @@ def test_pages_have_cards(pages, site):
 
 
 def test_math_is_mathml(root, pages):
-    for path, source in [("lessons/sampling_is_an_ode.html", "lessons/05_sampling_is_an_ode.ipynb"),
+    for path, source in [("lessons/sampling_is_an_ode.html", "lessons/07_sampling_is_an_ode.ipynb"),
                          ("api/2_sampling/ddim.html", "api/2_sampling/06_ddim.ipynb")]:
         displayed = (root/"nbs"/source).read_text("utf-8").count("$$")//2
         assert pages[path].count('<math display="block"') == displayed > 0
@@ -406,7 +406,7 @@ def test_search_box(browser, served, look):
 def test_keyboard_focus_is_seen(browser, served):
     from selenium.webdriver.common.keys import Keys
     resize(browser, 1400)
-    browser.get(served + "lessons/ddim_on_fashion_mnist.html")
+    browser.get(served + "reports/slowai_notebook.html")
     seen = set()
     for _ in range(40):
         browser.switch_to.active_element.send_keys(Keys.TAB)
@@ -430,7 +430,7 @@ def test_who_asks_for_rest_gets_it(resting, served):
 
 
 def test_an_animation_plays(browser, served):
-    browser.get(served + "lessons/ddim_on_fashion_mnist.html")
+    browser.get(served + "reports/slowai_notebook.html")
     film = browser.find_element("css selector", ".slowddim-film")
     frame = lambda: film.find_element("tag name", "img").get_attribute("src") # noqa: E731
     before = frame()

@@ -11,7 +11,8 @@ from fastcore.nbio import mk_cell
 from nbdev.config import get_config
 from nbdev.process import Processor
 
-PAGE = re.compile(r"`(?:nbs/)?(?:api/\d_\w+/|lessons/)?(\d\d_\w+?)(?:\.ipynb)?`(?!\])") # a page by its file's name
+# a page by its file's name
+PAGE = re.compile(r"`(?:nbs/)?(?:api/\d_\w+/|lessons/|reports/)?(\d\d_\w+?)(?:\.ipynb)?`(?!\])")
 
 
 def pages()->dict: # name without ending -> path from the notebooks' folder

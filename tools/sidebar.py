@@ -1,4 +1,4 @@
-"Write nbs/sidebar.yml from the folders: lessons in order, the library, then the pages to look things up."
+"Write nbs/sidebar.yml from the folders: the course, the reports, the library, then the pages to look things up."
 from pathlib import Path
 
 import yaml
@@ -6,8 +6,9 @@ from nbformat import read
 
 ROOT = Path(__file__).parent.parent
 NBS = ROOT/"nbs"
-LAST = ["play", "your_images", "results", "how_we_test", "engineers", "notation", "glossary", "bibliography",
-        "changelog"]
+LAST = ["play", "cheat_sheet", "your_images", "results", "how_we_test", "engineers", "notation", "glossary",
+        "bibliography", "changelog"]
+PARTS = {1: "I. Build it", 5: "II. Understand it", 9: "III. Steer it"} # first lesson -> part of the course
 
 
 def title(path:Path)->str: # of a notebook or a Quarto page
@@ -27,6 +28,14 @@ def page(name:str)->dict:
     return entry(next(p for p in (NBS/f"{name}.ipynb", NBS/f"{name}.qmd") if p.is_file()))
 
 
+def course()->list[dict]:
+    "List the lessons, a section a part."
+    lessons = {int(p.name[:2]): p for p in sorted((NBS/"lessons").glob("*.ipynb"))}
+    ends = [*list(PARTS)[1:], max(lessons) + 1]
+    return [dict(section=part, contents=[entry(p, f"{n}. ") for n, p in lessons.items() if first <= n < end])
+            for (first, part), end in zip(PARTS.items(), ends)]
+
+
 def library()->list[dict]:
     "List the notebooks of the library, a section a folder."
     folders = sorted(p for p in (NBS/"api").iterdir() if p.is_dir() and any(p.glob("*.ipynb")))
@@ -36,8 +45,8 @@ def library()->list[dict]:
 
 def sidebar()->dict:
     "Order all pages."
-    lessons = [entry(p, f"{int(p.name[:2])}. ") for p in sorted((NBS/"lessons").glob("*.ipynb"))]
-    contents = [page("index") | dict(text="Overview"), dict(section="Lessons", contents=lessons),
+    reports = [entry(p) for p in sorted((NBS/"reports").glob("*.ipynb"))]
+    contents = [page("index") | dict(text="Overview"), *course(), dict(section="Reports", contents=reports),
                 dict(section="Library", href="library.ipynb", contents=library()), *map(page, LAST)]
     return dict(website=dict(sidebar=dict(contents=contents)))
 
