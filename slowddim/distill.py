@@ -45,7 +45,7 @@ def _for_each(moves, i, x): # steps (a list), their numbers (B,) -> one `Step` o
     table = torch.tensor(numbers, dtype=torch.float64).to(x)[i]
     return Step(*times.T, *(append_dims(column, x.ndim) for column in table.T))
 
-def _labels_of(model): # that `train` lets a network hear; None: none
+def _labels_of(model): # that `train` passes to the network; None: none
     return getattr(model, "keywords", {}).get("class_labels")
 
 class StepLoss:

@@ -182,7 +182,7 @@ class _ImageNetFeatures:
 def _near(file): # advice, where the pickle is there
     pickle = file.with_suffix(".pth")
     if not pickle.is_file(): return ""
-    return f"; {pickle.name} is there, a pickle, which is not opened: convert it once, see slowddim.judges"
+    return f"; {pickle.name} is there, a pickle, which is not opened: convert it once, see `slowddim.judges`"
 
 # %% ../nbs/api/6_evaluation/04_judges.ipynb #333448d2
 def open_reference(reference:str|Path, # a folder, a file, a name in `DATA`, or a model's folder

@@ -18,7 +18,7 @@ from slowddim.unet import UNet
 BASE = dict(sample="--model tiny --out x.png", reconstruct="grey.npz --model tiny", interpolate="--model tiny",
             animate="--model tiny", train="--data digits --widths 32 --patch-size 1 --out m", fid="grey.npz",
             push="tiny me/tiny", export="--model tiny --out m", repair="grey.npz --model tiny",
-            restyle="grey.npz --model tiny", copies="grey.npz --data grey.npz")
+            restyle="grey.npz --model tiny", copies="grey.npz --data grey.npz", distill="tiny")
 STUDIES_HERE = ("time", "solvers", "eta")
 
 
