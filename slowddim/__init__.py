@@ -43,4 +43,4 @@
 - `slowddim.viz`: Grids, strips and curves: functions that take numbers and return figures.
 - `slowddim.watch`: What a run shows while it lasts: strips of samples, scores, models that are kept on the way, and its losses in a tracker."""
 
-__version__ = "0.1.0"
+__version__ = "1.0.0"

@@ -20,6 +20,7 @@ from slowddim.ddim import *
 from slowddim.ode import *
 from slowddim.latent import *
 from slowddim.guidance import *
+from slowddim.learned import *
 from slowddim.editing import *
 from slowddim.data import *
 from slowddim.viz import *
@@ -30,10 +31,12 @@ from slowddim.interop import *
 from slowddim.pretrained import *
 from slowddim.generate import *
 from slowddim.schedulers import *
+from slowddim.export import *
 from slowddim.run import *
 from slowddim.optim import *
 from slowddim.train import *
 from slowddim.watch import *
+from slowddim.distill import *
 from slowddim.continuous import *
 from slowddim.presets import *
 from slowddim.adaptive import *

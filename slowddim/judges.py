@@ -12,10 +12,10 @@ Docs: https://slowddim.github.io/slowddim/api/6_evaluation/judges.html.md"""
 __all__ = ['EXTRACTORS', 'DigitEval', 'PixelEval', 'read_as_asked']
 
 # %% ../nbs/api/6_evaluation/04_judges.ipynb #89140fab
-from pathlib import Path
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
