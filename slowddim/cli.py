@@ -238,7 +238,7 @@ def _fitted_solver(network, schedule, how, guidance, counted): # how to sample -
         return dict(solver=solver) if counted else dict(solver=solver, steps=solver.timesteps)
     if solver is not None: check_choice("--solver", solver, [*SOLVERS, "fitted", "FILE.json"])
     shipped = shipped_solver(network, as_timesteps(timesteps, schedule, how["spacing"]), guidance)
-    if solver is None: return dict(solver=shipped) if shipped is not None and shipped.is_better else {}
+    if solver is None: return dict(solver=shipped) if shipped is not None and shipped.lowers_fid else {}
     if shipped is None:
         raise ValueError(f"no fitted solver ships for this model, {timesteps} {how['spacing']} steps and guidance "
                          f"{guidance:g}: slowddim fit-solver makes one")
