@@ -175,7 +175,7 @@ def fit_solver(model:Callable, # `model(x, t)` predicting noise, also a guided o
                n:int=24, # images to fit to
                held_out:int=24, # other images, on which the result is measured
                prior:str|Solver="dpmpp_2m", # whose coefficients the ridge holds to: ddim, ab2 or dpmpp_2m
-               ridge:float=1e-4, # how strongly, at least 0
+               ridge:float=1e-6, # how strongly, at least 0
                grid:bool=False, # choose the times too, among the teacher's; the first stays
                spacing:str="trailing", # of the times, when `timesteps` is a number
                clip:float|tuple=DATA_RANGE, # range of the predicted x_0, see `ode_trajectory`; None: no clipping
