@@ -255,7 +255,7 @@ def run_sample(
         start:int=0, # as in `slowddim.generate.iter_images`
         # sampler
         steps:int|None=None, # times to visit; None: 20, or what the card advises if eta and solver are None too
-        solver:str|None=None, # one of `slowddim.ode.SOLVERS`, fitted, or a FILE.json; None: fitted if better, else 2M
+        solver:str|None=None, # one of `slowddim.ode.SOLVERS`, or fitted, or a FILE.json; None: fitted if better, or 2M
         eta:float|None=None, # as in `slowddim.generate.iter_images`; not 0: solver ddim; None: 0, or as for steps
         spacing:str|None=None, # one of `slowddim.schedule.SPACINGS`; None: trailing, or as for steps
         # machine
