@@ -441,6 +441,8 @@ def _said_of(folder): # that another training has its checkpoint
     try: yield
     except BlockingIOError as e: raise BlockingIOError(f"--out {folder} is being trained already: {e}") from e
 
+def _alone(): return os.environ.get("WORLD_SIZE", "1") == "1" # no launcher has started more than this one
+
 def _look_for_another(folder, checkpoint): # training there, before images are opened; `train` looks again, and holds it
     from slowddim.files import hold_file
     if not (_alone() and checkpoint.parent.is_dir()): return
@@ -879,8 +881,6 @@ def main(argv:list[str]|None=None # None: the process's own arguments
     return 0
 
 # %% ../nbs/api/7_app/05_cli.ipynb #f0a0ecb6
-def _alone(): return os.environ.get("WORLD_SIZE", "1") == "1" # no launcher has started more than this one
-
 @contextmanager
 def _one_voice(): # of several processes that run this command together, the first one prints
     if _alone():
