@@ -85,6 +85,7 @@ weights: checkpoints/fashion_mnist_first/card.json ## train the shipped model ag
 
 solvers: $(VENV)/.installed-dev ## fit the solvers of few evaluations to the shipped model again (some minutes)
 	@for steps in 4 5 6 8 10; do $(BIN)/slowddim fit-solver --steps $$steps --out slowddim/weights_data/solvers/fashion_mnist_$$steps.json || exit 1; done
+	@$(BIN)/python tools/score_solvers.py
 
 outputs: $(VENV)/.installed-dev ## run every notebook again and keep its outputs, made small
 	@OMP_NUM_THREADS=1 MPLBACKEND=agg $(BIN)/python tools/outputs.py
@@ -104,6 +105,7 @@ run_tables = commands=$$($(BIN)/slowddim table --commands $(1) | sed 's/--precis
 
 tables: checkpoints/fashion_mnist_first/card.json ## the studies (many hours on two cores; rows that are there are kept)
 	@$(call run_tables,committed | grep -v ' models/')
+	@$(BIN)/python tools/score_solvers.py
 
 tables-models: models ## the studies of the models that are trained first: digits, airplanes, labels
 	@$(call run_tables,committed | grep ' models/')

@@ -238,7 +238,7 @@ def _fitted_solver(network, schedule, how, guidance, counted): # how to sample -
         return dict(solver=solver) if counted else dict(solver=solver, steps=solver.timesteps)
     if solver is not None: check_choice("--solver", solver, [*SOLVERS, "fitted", "FILE.json"])
     shipped = shipped_solver(network, as_timesteps(timesteps, schedule, how["spacing"]), guidance)
-    if solver is None: return dict(solver=shipped) if shipped is not None and shipped.is_better else {}
+    if solver is None: return dict(solver=shipped) if shipped is not None and shipped.lowers_fid else {}
     if shipped is None:
         raise ValueError(f"no fitted solver ships for this model, {timesteps} {how['spacing']} steps and guidance "
                          f"{guidance:g}: slowddim fit-solver makes one")
@@ -255,7 +255,7 @@ def run_sample(
         start:int=0, # as in `slowddim.generate.iter_images`
         # sampler
         steps:int|None=None, # times to visit; None: 20, or what the card advises if eta and solver are None too
-        solver:str|None=None, # one of `slowddim.ode.SOLVERS`, or fitted, or a FILE.json; None: fitted, else dpmpp_2m
+        solver:str|None=None, # one of `slowddim.ode.SOLVERS`, or fitted, or a FILE.json; None: fitted if better, or 2M
         eta:float|None=None, # as in `slowddim.generate.iter_images`; not 0: solver ddim; None: 0, or as for steps
         spacing:str|None=None, # one of `slowddim.schedule.SPACINGS`; None: trailing, or as for steps
         # machine
@@ -440,6 +440,8 @@ def _last_score(history, fid): # a line
 def _said_of(folder): # that another training has its checkpoint
     try: yield
     except BlockingIOError as e: raise BlockingIOError(f"--out {folder} is being trained already: {e}") from e
+
+def _alone(): return os.environ.get("WORLD_SIZE", "1") == "1" # no launcher has started more than this one
 
 def _look_for_another(folder, checkpoint): # training there, before images are opened; `train` looks again, and holds it
     from slowddim.files import hold_file
@@ -679,7 +681,7 @@ def run_distill(model:Annotated[str, dict(metavar="MODEL")], # as `name` in `slo
 
     import torch
 
-    from slowddim.core import check_choice, check_int, check_number
+    from slowddim.core import check_choice, check_int
     from slowddim.data import load_data
     from slowddim.distill import check_stages, distill, stage_checkpoint
     from slowddim.files import write_json
@@ -691,7 +693,6 @@ def run_distill(model:Annotated[str, dict(metavar="MODEL")], # as `name` in `slo
     Recipe(ema=ema, label_dropout=label_dropout, precision=precision).checked()
     check_length(lr, bs, 1, total_steps)
     check_int("seed", seed, 0, 2**63 - 1)
-    check_number("guidance", guidance, 0)
     network, schedule = open_model(model, device=device)
     stages = check_stages(evaluations, start, schedule.n_steps)
     _, checkpoint, _ = _training_files(out, None)
@@ -880,8 +881,6 @@ def main(argv:list[str]|None=None # None: the process's own arguments
     return 0
 
 # %% ../nbs/api/7_app/05_cli.ipynb #f0a0ecb6
-def _alone(): return os.environ.get("WORLD_SIZE", "1") == "1" # no launcher has started more than this one
-
 @contextmanager
 def _one_voice(): # of several processes that run this command together, the first one prints
     if _alone():

@@ -1,7 +1,7 @@
 """A solver fitted to the network it will follow: least squares finds the coefficients of every move, in a minute and without gradients.
 
 The solvers of `07_ode` were derived on paper, for any curve. At twenty evaluations that is good enough; at five the steps are so long that no general rule fits, and the curves of *one* network are all that matters.
-So let that network's own curves decide which coefficients are best: follow a few of its curves in many small steps, then choose the coefficients of the few large ones so that they end where the small ones did. That is a linear regression, one for each
+So let that network say which coefficients are best: follow a few of its curves in many small steps, then choose the coefficients of the few large ones so that they end where the small ones did. That is a linear regression, one for each
 move. This module fits such solvers, keeps them in small files, and refuses to use one for another network. You need `07_ode`; at the end you have one for a network of your own.
 
 Docs: https://slowddim.github.io/slowddim/api/2_sampling/learned.html.md"""
@@ -92,6 +92,12 @@ class FittedSolver(Solver):
         held_out = self.facts.get("held_out", {})
         return held_out.get("fitted", 1.) < held_out.get("dpmpp_2m", 0.)
 
+    @property
+    def lowers_fid(self)->bool:
+        "Does its measured FID lie below 2M's at as many evaluations, interval below interval?"
+        fid = self.facts.get("fid", {})
+        return fid.get("fitted", (1., 1.))[-1] < fid.get("dpmpp_2m", (0., 0.))[-2]
+
     def __repr__(self): return f"FittedSolver({self.name}, timesteps={_short(self.timesteps)})" 
 
 # %% ../nbs/api/2_sampling/11_learned.ipynb #41f7991e
@@ -169,7 +175,7 @@ def fit_solver(model:Callable, # `model(x, t)` predicting noise, also a guided o
                n:int=24, # images to fit to
                held_out:int=24, # other images, on which the result is measured
                prior:str|Solver="dpmpp_2m", # whose coefficients the ridge holds to: ddim, ab2 or dpmpp_2m
-               ridge:float=1e-4, # how strongly, at least 0
+               ridge:float=1e-6, # how strongly, at least 0
                grid:bool=False, # choose the times too, among the teacher's; the first stays
                spacing:str="trailing", # of the times, when `timesteps` is a number
                clip:float|tuple=DATA_RANGE, # range of the predicted x_0, see `ode_trajectory`; None: no clipping
@@ -214,6 +220,7 @@ def fit_solver(model:Callable, # `model(x, t)` predicting noise, also a guided o
 
 # %% ../nbs/api/2_sampling/11_learned.ipynb #edfaaedb
 _KIND = "slowddim solver"
+_SCORED = {"fitted", "dpmpp_2m"} # solvers whose FIDs decide what `slowddim sample` does by itself
 
 def save_solver(solver:FittedSolver, # from `fit_solver`
                 path:str|Path # file to write, .json
@@ -229,6 +236,13 @@ def _pairs(i, row): # the coefficients of move i, checked
         raise ValueError(f"coefficients of move {i} must be 1 to {i + 1} pairs, got {row!r:.60}")
     if any(len(p) != 2 for p in row): raise ValueError(f"coefficients of move {i} must be pairs, got {row!r:.60}")
     return [tuple(check_number(f"a coefficient of move {i}", c) for c in p) for p in row]
+
+def _check_fid(fid): # what a file says of measured FIDs: numbers of samples, and two intervals
+    if not isinstance(fid, dict): raise ValueError(f"fid must hold FIDs by name, got {fid!r:.60}")
+    for name in _SCORED & fid.keys():
+        if not isinstance(fid[name], list) or len(fid[name]) != 3:
+            raise ValueError(f"fid of {name} must be a value and its interval, got {fid[name]!r:.60}")
+        for v in fid[name]: check_number(f"fid of {name}", v, 0)
 
 def _checked_solver(data): # what a file holds, as a solver
     timesteps, rows = data.get("timesteps"), data.get("coefficients")
@@ -247,6 +261,7 @@ def _checked_solver(data): # what a file holds, as a solver
     facts["guidance"] = check_number("guidance", facts.get("guidance"), 0)
     if not isinstance(facts.get("held_out", {}), dict):
         raise ValueError(f"held_out must hold errors by name, got {facts['held_out']!r:.60}")
+    _check_fid(facts.get("fid", {}))
     return FittedSolver(timesteps, [_pairs(i, row) for i, row in enumerate(rows)], facts)
 
 def load_solver(path:str|Path, # file written by `save_solver`

@@ -533,17 +533,21 @@ _THEIRS = dict(dpm_solver=DPMSolverMultistepScheduler, unipc=UniPCMultistepSched
 _FEW = ("ddim", "heun", "dpmpp_2m", *_THEIRS, "fitted")
 _FITTED_SEED = 1 # of the noise that solvers are fitted to
 
-def _fitted(setup, S): # the solver that ships, or one that is made now
-    if ("fitted", S) not in setup.shared:
-        shipped = shipped_solver(setup.model, as_timesteps(S, setup.schedule))
+def _fitted(setup, S, ridge=None): # the solver that ships, or one that is made now
+    key = "fitted", S, ridge
+    if key not in setup.shared:
+        shipped = None if ridge is not None else shipped_solver(setup.model, as_timesteps(S, setup.schedule))
         if shipped is None:
-            shipped = fit_solver(setup.model, setup.schedule, S, seed=_FITTED_SEED, progress=setup.progress)
-        setup.shared["fitted", S] = shipped
-    return setup.shared["fitted", S]
+            how = dict(n=32, held_out=32, seed=_FITTED_SEED, progress=setup.progress) # as `slowddim fit-solver` does
+            if ridge is not None: how["ridge"] = ridge
+            shipped = fit_solver(setup.model, setup.schedule, S, **how)
+        setup.shared[key] = shipped
+    return setup.shared[key]
 
 def _learned_settings(setup:Setup, # with a model and its schedule
                       steps:tuple=(4, 5, 6, 8, 10), # network evaluations an image
                       methods:tuple=_FEW, # solvers by name, two of diffusers among them, and the fitted one
+                      ridges:tuple=(), # rows of solvers that are fitted anew, each with one of these ridges
                       n:int=10_000, # images a row
                       seed:int=0 # of the images; not 1, the seed of the noise that solvers are fitted to
                      )->list[dict]:
@@ -552,7 +556,12 @@ def _learned_settings(setup:Setup, # with a model and its schedule
     if check_int("seed", seed, 0) == _FITTED_SEED:
         raise ValueError(f"seed must not be {_FITTED_SEED}: the fitted solvers have seen its noise")
     how = dict(n=check_int("n", n, 2), seed=seed)
-    return [dict(**how, method=method, evaluations=S) for S in setup.check_steps(steps) for method in methods]
+    ridges = [check_number("ridge", ridge, 0) for ridge in ridges]
+    rows = []
+    for S in setup.check_steps(steps):
+        rows += [dict(**how, method=method, evaluations=S) for method in methods]
+        rows += [dict(**how, method="fitted", ridge=ridge, evaluations=S) for ridge in ridges]
+    return rows
 
 @torch.inference_mode()
 def _theirs(setup, row, batch=64): # samples of a scheduler of diffusers, uint8 (n, H, W, C)
@@ -569,16 +578,16 @@ def _theirs(setup, row, batch=64): # samples of a scheduler of diffusers, uint8 
 
 @STUDIES.add("learned", help="few evaluations: FID of solvers, of diffusers' and of fitted ones",
              settings=_learned_settings, extractor=fashion_extractor, rounded=True,
-             shown=dict(evaluations=None, method=None, calls=None, n=None, fid=2, excess=2, recall=3),
-             runs=("--precision bf16 --n 2048 --steps 5 8 10 --methods dpmpp_2m",
-                   "--precision bf16 --n 2048 --steps 5 8 --methods fitted"), quick="--n 64 --steps 5")
+             shown=dict(evaluations=None, method=None, ridge=None, n=None, fid=2, excess=2, recall=3),
+             runs=("--n 1024 --steps 5 8 10 --methods dpmpp_2m", "--n 1024 --steps 5 8 --methods fitted",
+                   "--n 1024 --steps 5 --methods ddim --ridges 0"), quick="--n 64 --steps 5")
 def _measure_learned(setup, row):
     tic, S, told = time.perf_counter(), row["evaluations"], {}
     if row["method"] in _THEIRS: x, calls = _theirs(setup, row), S
     else:
         solver = SOLVERS.get(row["method"])
         if solver is None:
-            solver = _fitted(setup, S)
+            solver = _fitted(setup, S, row.get("ridge"))
             told = dict(solver=solver.name, held_out=solver.facts["held_out"])
         timesteps = solver.timesteps if told else solver.n_times(S)
         calls = solver.evaluations(len(timesteps) if told else timesteps)

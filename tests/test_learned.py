@@ -183,6 +183,31 @@ def test_the_solvers_that_ship():
     assert shipped_solver(model, as_timesteps(5, schedule), guidance=2.) is None
 
 
+def scored(fitted, usual): # a solver with FIDs that somebody measured
+    facts = dict(network=None, guidance=1., schedule="x", held_out=dict(fitted=1., dpmpp_2m=2.))
+    return FittedSolver([999, 499], [[(1., 0.)]]*2, facts | dict(fid=dict(n=64, fitted=fitted, dpmpp_2m=usual)))
+
+
+@pytest.mark.parametrize("fitted, usual, lower", [([1., 0.9, 1.1], [1.4, 1.2, 1.6], True),
+                                                  ([1., 0.9, 1.3], [1.4, 1.2, 1.6], False), # they overlap
+                                                  ([1.4, 1.2, 1.6], [1., 0.9, 1.1], False)])
+def test_only_a_lower_fid_makes_a_default(fitted, usual, lower, tmp_path):
+    solver = scored(fitted, usual)
+    assert solver.is_better and solver.lowers_fid is lower
+    assert load_solver(save_solver(solver, tmp_path/"s.json")).lowers_fid is lower
+    assert not FittedSolver(solver.timesteps, solver.coefficients, {}).lowers_fid
+
+
+@pytest.mark.parametrize("fid, said", [([1.], "FIDs by name"), (dict(fitted=1.), "a value and its interval"),
+                                       (dict(dpmpp_2m=[1., 2.]), "a value and its interval"),
+                                       (dict(fitted=[1., 0., float("nan")]), "fid of fitted"),
+                                       (dict(fitted=[1., "0", 2.]), "fid of fitted")])
+def test_a_file_with_a_wrong_fid_is_refused(fid, said, tmp_path):
+    file = save_solver(scored([1.]*3, [1.]*3), tmp_path/"s.json")
+    file.write_text(json.dumps(json.loads(file.read_text()) | dict(fid=fid)))
+    with pytest.raises(ValueError, match=said): load_solver(file)
+
+
 def test_on_the_command_line(small, tmp_path, capsys):
     torch.manual_seed(1)
     for name, net in (("m", small[0]), ("other", UNet(sample_size=8, widths=(32, 32), patch_size=1))):
@@ -209,10 +234,11 @@ def test_the_command_line_takes_what_ships_where_it_was_fitted(tmp_path):
     model, schedule = load_pretrained("fashion_mnist", device="cpu")
     shipped = shipped_solver(model, as_timesteps(5, schedule))
     if shipped is None: pytest.skip("the network has been trained again since: make solvers")
-    for told, solver in (([], shipped), (["--spacing", "leading"], None)):
+    usual = shipped if shipped.lowers_fid else None
+    for told, solver in (([], usual), (["--solver", "fitted"], shipped), (["--spacing", "leading"], None)):
         assert main(["sample", "--n", "1", "--steps", "5", "--quiet", "--out", str(tmp_path/"x.npz"), *told]) == 0
         with np.load(tmp_path/"x.npz") as found: images = torch.tensor(found["arr_0"])
-        spacing = told[-1] if told else "trailing"
+        spacing = "leading" if "leading" in told else "trailing"
         wanted = sample_images(model, schedule, 1, 5, solver=solver, spacing=spacing, progress=False)
         assert torch.equal(images, wanted), told
 
