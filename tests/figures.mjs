@@ -1,4 +1,4 @@
-// Runs one request of tests/test_play_figures.py with nbs/play/figures.js: a JSON object on stdin, the answer on stdout.
+// Runs one request of tests/test_play_figures.py with nbs/play/figures.js: JSON on stdin, the answer on stdout.
 import { readFileSync } from "node:fs";
 
 const asked = JSON.parse(readFileSync(0, "utf-8"));

@@ -16,7 +16,7 @@ from slowddim.schedule import as_timesteps, cosine_schedule, linear_schedule, si
 PAGES = {"schedules": "api/2_sampling/01_schedule", "table1": "lessons/06_steps_and_noise",
          "trajectories": "lessons/07_sampling_is_an_ode"}
 SCHEDULES = dict(linear=linear_schedule(), cosine=cosine_schedule(), sigmoid=sigmoid_schedule())
-CENTRES, WIDTH = torch.tensor([-0.6, 0.5]).double().reshape(2, 1, 1, 1), 0.12
+CENTRES, WIDTH = torch.tensor([-0.6, 0.5], dtype=torch.float64).reshape(2, 1, 1, 1), 0.12
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def test_table_1_is_what_a_sampler_does(node):
 
 def test_the_mixtures_noise(node):
     schedule, xs, times = linear_schedule(), [-3., -0.6, -0.05, 0., 0.4, 2.], [0, 20, 300, 999]
-    oracle, x = MixtureOracle(schedule, CENTRES, WIDTH), torch.tensor(xs).double().reshape(-1, 1, 1, 1)
+    oracle, x = MixtureOracle(schedule, CENTRES, WIDTH), torch.tensor(xs, dtype=torch.float64).reshape(-1, 1, 1, 1)
     wanted = [oracle(x, torch.tensor(t)).flatten().tolist() for t in times]
     np.testing.assert_allclose(node("eps", schedule, xs=xs, times=times), wanted, rtol=1e-9, atol=1e-12)
 

@@ -146,8 +146,9 @@ export const SPACINGS = { // (schedule, S) -> S times to visit, falling
 
 export function coefficients(t, t_prev, schedule, eta = 0, variance = "posterior") { // DDIM eq. 12 and 16
   const ab = schedule.at(t), abPrev = schedule.at(t_prev), hat = variance === "hat", scale = hat ? 1 : eta;
-  const share = scale ? scale*Math.sqrt((1 - ab/abPrev)*(1 - abPrev)/(1 - ab)) : 0;
-  const sigma = hat ? Math.sqrt(1 - ab/abPrev) : share; // sigma-hat adds more than the posterior has
+  const added = abPrev < 1 ? 1 - ab/abPrev : 0; // none where the image is clean
+  const share = scale ? scale*Math.sqrt(added*(1 - abPrev)/(1 - ab)) : 0;
+  const sigma = hat ? Math.sqrt(added) : share; // sigma-hat adds more noise than is taken away
   const of_eps = Math.sqrt(Math.max(0, 1 - abPrev - share*share));
   const signal = Math.sqrt(ab), noise = Math.sqrt(1 - ab), of_x0 = Math.sqrt(abPrev);
   return {t, t_prev, signal, noise, of_x0, of_eps, sigma, of_past: []};
@@ -264,8 +265,7 @@ export function guided(network, labels, nullLabel, scale) { // network(x, t, lab
 // known: {image, mask, noise, schedule}; where mask is 1, a state is this image with as much of this noise as its
 // time asks (eq. 4)
 export async function* trajectory(model, x, steps, {clip = [-1, 1], generators = null, known = null} = {}) {
-  const past = [], size = generators ? x.length/generators.length : 0;
-  const kept = Math.max(0, ...steps.map(step => step.of_past.length));
+  const size = generators ? x.length/generators.length : 0, past = [], kept = steps.map(step => step.of_past.length);
   for (const step of steps) {
     const eps = await model(x, step.t), z = step.sigma ? drawEach(generators, size) : null;
     const made = move(eps, x, step, {z, clip, past});
@@ -279,7 +279,7 @@ export async function* trajectory(model, x, steps, {clip = [-1, 1], generators =
     }
     yield {t: step.t, t_prev: step.t_prev, x_t: x, ...made};
     past.unshift({x_0: made.x_0, eps: made.eps});
-    past.length = Math.min(past.length, kept);
+    past.length = Math.min(past.length, Math.max(...kept));
     x = made.x_prev;
   }
 }

@@ -290,6 +290,7 @@ const views = {
           caption = document.createElement("figcaption");
         caption.textContent = `${count} evaluations`;
         canvas.setAttribute("role", "img");
+        Object.assign(canvas, { width: imageSize()[1], height: 3 * imageSize()[0] });
         describe(canvas, `three samples of ${count} evaluations, on their way`);
         figure.append(canvas, caption);
         return figure;
@@ -531,6 +532,7 @@ async function start() {
     root.dataset.ready = String(threads());
     $("loading").hidden = $("film").hidden = $("begin").hidden = true;
     $("stage").hidden = false;
+    if ([document.body, $("start")].includes(document.activeElement)) $("again").focus({ preventScroll: true });
     blank();
     go();
   };
