@@ -54,11 +54,11 @@ function number(v) { // for a reader
 
 // lines: {points: [[x, y], ...], colour, width, dots}; x, y: {at: number -> [0, 1], ticks: [[number, text], ...], name}
 function panel(W, H, { x, y, lines, title, mark }) {
-  const [left, right, top, bottom] = [46, 8, 24, 36], inner = [W - left - right, H - top - bottom];
+  const [left, right, top, bottom] = [46, 20, 28, 38], inner = [W - left - right, H - top - bottom];
   const X = v => left + inner[0]*x.at(v), Y = v => top + inner[1]*(1 - y.at(v));
   const line = (d, more) => `<path d="${d}" ${more}/>`, upright = v => `M${X(v)},${top}v${inner[1]}`;
   const grid = [...x.ticks.map(([v]) => upright(v)), ...y.ticks.map(([v]) => `M${left},${Y(v)}h${inner[0]}`)];
-  const clip = v => Math.min(Math.max(v, top - 4), H - bottom + 4);
+  const clip = v => Math.min(Math.max(v, top), H - bottom);
   const curves = lines.map(({ points, colour, width = 1.6, dots, opacity = 1 }) => {
     const places = points.map(([a, b]) => [X(a).toFixed(1), clip(Y(b)).toFixed(1)]);
     const circles = places.map(([a, b]) => `<circle cx="${a}" cy="${b}" r="3" fill="${colour}"/>`).join("");
@@ -71,8 +71,8 @@ function panel(W, H, { x, y, lines, title, mark }) {
   const ys = y.ticks.map(([v, text]) => `<text x="${left - 6}" y="${Y(v) + 4}" text-anchor="end">${text}</text>`);
   return `<svg viewBox="0 0 ${W} ${H}" width="${W}" height="${H}" aria-hidden="true" fill="none">
     ${line(grid.join(""), `stroke="currentColor" opacity=".14"`)}${curves.join("")}${here}${xs.join("")}${ys.join("")}
-    <text x="${left}" y="14" class="head">${title}</text>
-    <text x="${W - right}" y="${H - 5}" text-anchor="end">${x.name}</text></svg>`;
+    <text x="${left}" y="15" class="head">${title}</text>
+    <text x="${W - right}" y="${H - 4}" text-anchor="end">${x.name}</text></svg>`;
 }
 
 const straight = (low, high, ticks, name) => ({ at: v => (v - low)/(high - low), ticks: ticks.map(v => [v, v]), name });
@@ -144,7 +144,7 @@ const STYLE = `
 [data-figure] :is(select, button) { min-height: 2.2rem; padding: .25rem .7rem; font: inherit; font-size: .92rem;
   color: inherit; background: transparent; border: 1px solid currentColor; border-radius: 5px; }
 [data-figure] option { color: CanvasText; background: Canvas; }
-[data-figure] input { min-height: 2.2rem; }
+[data-figure] input { width: 16rem; max-width: 55vw; min-height: 2.2rem; }
 [data-figure] svg { max-width: 100%; height: auto; }
 [data-figure] text { font-size: 12px; fill: currentColor; }
 [data-figure] .head { font-size: 13px; }

@@ -124,7 +124,7 @@ function python() {
   }
   if (set.label) how.push(`labels="${set.label}"`);
   if (set.guidance !== 1) how.push(`guidance=${set.guidance}`);
-  how.push(`seed=${set.seed}`);
+  how.push(`seed=${set.seed}`, 'precision="fp32"');
   if (set.view === "steps") {
     const times = { heun: "(S + 1)//2", ab3: "max(1, S - 1)" }[set.solver] ?? "S";
     how[0] = `timesteps=${times}`;
@@ -558,7 +558,7 @@ function prepare() {
     $("counts"),
     solvers().map((solver) => [evaluations(solver), evaluations(solver)]),
   );
-  $("files").replaceChildren("Its coefficients: ", ...solvers().flatMap(linkTo));
+  $("files").replaceChildren("The coefficients: ", ...solvers().flatMap(linkTo));
   fill(
     $("spacings"),
     Object.keys(SPACINGS).map((name) => [name, name]),
