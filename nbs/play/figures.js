@@ -113,7 +113,9 @@ const FIGURES = {
         ({ points: SIZES.map((S, i) => [S, row[i]/rows[0][i]]), colour: COLOURS[k], dots: true }));
       const best = SIZES.map((_, i) => rows.reduce((b, row, k) => row[i] < rows[b][i] ? k : b, 0));
       const title = `distance / distance at eta = 0, width ${number(std)}`;
-      const words = `Closest to the data: ${SIZES.map((S, i) => `${ROWS[best[i]]} at S = ${S}`).join(", ")}.`;
+      const above = lines.some(({ points }) => points.some(([, ratio]) => ratio > 10));
+      const beyond = above ? " Points on the upper edge lie above it." : "";
+      const words = `Closest to the data: ${SIZES.map((S, i) => `${ROWS[best[i]]} at S = ${S}`).join(", ")}.${beyond}`;
       return [[{ x: logs(10, 1000, SIZES, "S, steps"), y: logs(0.03, 10, [0.1, 1, 10]), lines, title }], words];
     },
   },
