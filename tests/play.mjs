@@ -11,6 +11,7 @@ const answers = {
   names: () => ({ solvers: Object.keys(js.SOLVERS), spacings: Object.keys(js.SPACINGS) }),
   schedule: () => schedule().alphaBar,
   plans: () => asked.runs.map(({ S, ...how }) => js.plan(schedule(), S, how)),
+  fitted: () => js.fittedPlan(asked.file, schedule()),
   noise: () => asked.images.map(([seed, i]) => {
     const generator = new js.Generator(js.imageSeed(BigInt(seed), i));
     return asked.sizes.map(n => [...generator.randn(n)]);

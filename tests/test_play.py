@@ -9,15 +9,18 @@ import torch
 
 from slowddim.core import DATA_RANGE, image_generators, randn, to_pixels
 from slowddim.ddim import plan_steps
+from slowddim.files import read_json, weights_dir
 from slowddim.generate import solver_trajectory
 from slowddim.guidance import spread_labels
 from slowddim.latent import slerp
+from slowddim.learned import load_solver
 from slowddim.ode import ode_steps
-from slowddim.schedule import SPACINGS, NoiseSchedule, as_timesteps, cosine_schedule, linear_schedule
+from slowddim.schedule import SPACINGS, NoiseSchedule, as_timesteps, cosine_schedule, linear_schedule, sigmoid_schedule
 from slowddim.steps import SOLVERS, last_x0, run_steps
 
 pytestmark = pytest.mark.skipif(shutil.which("node") is None, reason="needs node")
 SCHEDULES = dict(linear=linear_schedule(), short=linear_schedule(50, beta_max=0.3), cosine=cosine_schedule(),
+                 sigmoid=sigmoid_schedule(200),
                  table=NoiseSchedule(torch.linspace(0.99, 0.01, 100, dtype=torch.float64)))
 
 
@@ -77,6 +80,15 @@ def test_coefficients_are_the_same(node, name):
     assert compared > 10_000
 
 
+@pytest.mark.parametrize("S", [1, 7, 50])
+def test_sigma_hat_is_the_same(node, S):
+    schedule = SCHEDULES["linear"]
+    found, = node("plans", schedule=schedule.spec, runs=[dict(S=S, solver="ddim", variance="hat")])
+    names = ("t", "t_prev", "signal", "noise", "of_x0", "of_eps", "sigma")
+    wanted = [[getattr(step, name) for name in names] for step in plan_steps(schedule, S, variance="hat")]
+    np.testing.assert_allclose([[step[name] for name in names] for step in found], wanted, rtol=1e-12, atol=1e-12)
+
+
 @pytest.mark.parametrize("solver", ["ddim", "dpmpp_2m", "heun", "ab3"])
 def test_evaluations_are_counted_alike(node, solver):
     asked = list(range(1, 51))
@@ -117,6 +129,28 @@ def test_the_table_of_a_fitted_solver_runs(node):
     wanted = last_x0(run_steps(formula, x_T, steps, clip=DATA_RANGE))
     found = node("run", seed="5", start=0, n=2, shape=[1, 4, 4], steps=[s._asdict() for s in steps], labels=None)
     np.testing.assert_allclose(found["x_0"], wanted.flatten(), atol=1e-5)
+
+
+@pytest.mark.parametrize("S", [5, 8])
+def test_the_file_of_a_fitted_solver_is_read(node, S):
+    "The very file that ships: its moves, and its images with all the past estimates it asks for."
+    solver, schedule = load_solver(weights_dir()/"solvers"/f"fashion_mnist_{S}.json"), SCHEDULES["linear"]
+    file = read_json(weights_dir()/"solvers"/f"fashion_mnist_{S}.json")
+    steps = node("fitted", schedule=schedule.spec, file=file)
+    for mine, theirs in zip(steps, solver.plan([*solver.timesteps, -1], schedule), strict=True):
+        for k in ("t", "t_prev", "of_x0", "of_eps", "sigma"): assert mine[k] == getattr(theirs, k)
+        for k in ("signal", "noise"): assert abs(mine[k] - getattr(theirs, k)) <= 1e-12
+        assert tuple(map(tuple, mine["of_past"])) == theirs.of_past
+    x_T = randn((2, 1, 4, 4), generator=image_generators(5, 0, 2))
+    wanted = last_x0(solver_trajectory(formula, x_T, schedule, S, solver=solver, clip=DATA_RANGE))
+    found = node("run", seed="5", start=0, n=2, shape=[1, 4, 4], steps=steps, labels=None)
+    np.testing.assert_allclose(found["x_0"], wanted.flatten(), atol=1e-5)
+
+
+def test_another_file_is_no_solver(node):
+    file = dict(kind="recipe", timesteps=[9], coefficients=[[[1, 0]]])
+    with pytest.raises(AssertionError): node("fitted", schedule=SCHEDULES["linear"].spec, file=file)
+    assert node("fitted", schedule=SCHEDULES["linear"].spec, file=file | dict(kind="slowddim solver"))[0]["t"] == 9
 
 
 @pytest.mark.parametrize("eta", [0., 1.])

@@ -10,6 +10,11 @@ import pytest
 import torch
 from test_site import FAINT, browser, requests, resize, rest, until  # noqa: F401
 
+from slowddim.files import tensors_digest
+from slowddim.learned import FittedSolver, save_solver
+from slowddim.ode import ode_steps
+from slowddim.schedule import as_timesteps, schedule_from_spec
+
 pytest.importorskip("onnxruntime", reason="needs onnxruntime, of the extra onnx")
 pytest.importorskip("onnxscript", reason="needs onnxscript, of the extra onnx")
 
@@ -32,16 +37,35 @@ def page_of(root): # as a page of its own, in the site's clothes
             f'<h1>Play with the sampler</h1>{block}</article></main></body></html>')
 
 
+def save_a_solver(facts, folder): # one that fits the network, made without fitting: 2M's moves, a little off
+    schedule = schedule_from_spec(facts["schedule"])
+    times, rows = as_timesteps(3, schedule), []
+    for i, step in enumerate(ode_steps([*times, -1], schedule, "dpmpp_2m")):
+        past = [*step.of_past, *[(0., 0.02)]*(i - len(step.of_past))]
+        rows.append([(step.of_x0 + 0.01, step.of_eps), *past])
+    told = dict(network=facts["digest"], schedule=tensors_digest(dict(alpha_bar=schedule.alpha_bar)), guidance=1.,
+                held_out=dict(fitted=0.1, dpmpp_2m=0.2))
+    return save_solver(FittedSolver(times, rows, told), folder/"own_3.json")
+
+
 @pytest.fixture(scope="module")
-def site(root, tmp_path_factory): # with runtime and network
+def solver_file(tmp_path_factory): return tmp_path_factory.mktemp("solvers")/"own_3.json"
+
+
+@pytest.fixture(scope="module")
+def site(root, tmp_path_factory, solver_file): # with runtime, network and a fitted solver
     sys.path.insert(0, str(root/"tools"))
     try:
         import play_assets
+        patch = pytest.MonkeyPatch()
+        patch.setattr(play_assets, "own_solvers", lambda name, facts: solver_file.parent)
+        patch.setattr(play_assets, "fit", lambda name, facts: save_a_solver(facts, solver_file.parent))
         folder = tmp_path_factory.mktemp("play")
         shutil.copytree(root/"nbs"/"play", folder/"play")
         shutil.copytree(root/"nbs"/"images", folder/"images")
         (folder/"play.html").write_text(page_of(root), encoding="utf-8")
         said = play_assets.add(folder)
+        patch.undo()
     finally: sys.path.remove(str(root/"tools"))
     if "film alone" in said: pytest.skip(said)
     return folder
@@ -84,10 +108,16 @@ STATUS = "return document.querySelector('[data-part=status]').textContent"
 LINES = "return document.querySelector('[data-part=python]').textContent"
 PIXELS = """const c = document.querySelector(`[data-part="${arguments[0]}"]`);
 const d = c.getContext("2d").getImageData(0, 0, c.width, c.height).data;
-return [c.height, c.width, Array.from({length: c.width*c.height}, (_, i) => d[4*i])];"""
+return [c.height, c.width, Array.from({length: c.width*c.height}, (_, i) => 255 - d[4*i])];"""
 
 
-def start(window, address, hash=""): # opens the page and presses the button
+def start(window, address, hash=""): # opens the page and presses the button, or, where it is open, asks for a run
+    ready = "return document.getElementById('play')?.dataset.ready !== undefined"
+    if window.current_url.startswith(f"{address}play.html") and window.execute_script(ready):
+        before = window.execute_script(DONE)
+        window.execute_script("""history.replaceState(null, "", location.pathname + arguments[0]);
+                                 dispatchEvent(new Event("hashchange"));""", hash)
+        return again(window, before)
     window.get("about:blank")
     window.get(f"{address}play.html{hash}")
     button = until(lambda: window.find_elements("css selector", "[data-part=start]"))[0]
@@ -100,7 +130,7 @@ def again(window, before, seconds=300): # waits for one more run
     until(lambda: window.execute_script(DONE) > before and "images in" in window.execute_script(STATUS), seconds)
 
 
-def pixels(window, part, columns): # (N, 28, 28) uint8
+def pixels(window, part, columns): # (N, 28, 28) uint8; the page shows them dark on white
     h, w, values = window.execute_script(PIXELS, part)
     grid = np.array(values, np.uint8).reshape(h//28, 28, columns, 28)
     return grid.transpose(0, 2, 1, 3).reshape(-1, 28, 28)
@@ -128,6 +158,20 @@ def same(a, b): # within one grey level on 99.8 % of the pixels
     assert share >= 0.998, f"{share:.4%} of the pixels agree"
 
 
+def test_nothing_is_fetched_before_start_and_nothing_elsewhere(browser, served): # noqa: F811
+    list(requests(browser))
+    browser.get_log("browser")
+    browser.get(f"{served}play.html")
+    until(lambda: browser.find_element("css selector", "[data-part=start]").is_displayed())
+    before = [address for address, _ in requests(browser)]
+    assert not [a for a in before if a.endswith((".wasm", ".onnx")) or "ort" in a]
+    browser.find_element("css selector", "[data-part=start]").click()
+    until(lambda: browser.execute_script(DONE) >= 1, 300)
+    for address, fault in requests(browser):
+        assert fault is None and address.startswith((served, "data:", "blob:" + served)), (address, fault)
+    assert [e for e in browser.get_log("browser") if e["level"] in ("SEVERE", "WARNING")] == []
+
+
 SETTINGS = ["#n=4", "#n=5&solver=ddim&eta=1&seed=3", "#label=Bag&guidance=2.5&n=3&solver=heun&seed=1",
             "#n=4&spacing=logsnr&seed=123456"]
 
@@ -144,31 +188,29 @@ def test_an_image_between_two_seeds_is_pythons(browser, served, exported): # noq
     same(pixels(browser, "way", 3)[1:2], in_python(browser.execute_script(LINES), exported))
 
 
+def test_a_learned_solver_is_pythons(browser, served, exported, solver_file, monkeypatch): # noqa: F811
+    "The file that the page offers, read by both; where there are no such evaluations, it takes the nearest."
+    start(browser, served, "#solver=learned&n=7&guidance=3&seed=4")
+    assert browser.execute_script("return location.hash") == "#n=3&solver=learned&seed=4"
+    offered = browser.find_elements("css selector", "[data-part=counts] option")
+    assert [option.get_attribute("value") for option in offered] == ["3"]
+    link = browser.find_element("css selector", "[data-part=files] a").get_attribute("href")
+    assert link == f"{served}play/solvers/own_3.json"
+    def checked(solver, model, guidance=1.): # the digest of the exported network, which has no weights to look at
+        assert (solver.facts["network"], guidance) == (model.card["digest"], 1)
+    monkeypatch.setattr(FittedSolver, "check", checked)
+    monkeypatch.chdir(solver_file.parent)
+    lines = browser.execute_script(LINES)
+    same(pixels(browser, "x_0", 3), in_python(lines, exported))
+    other = in_python(lines.replace("solver=solver, ", 'solver="dpmpp_2m", '), exported)
+    with pytest.raises(AssertionError, match="of the pixels agree"): same(pixels(browser, "x_0", 3), other)
+
+
 def test_a_wrong_image_is_noticed(browser, served, exported): # noqa: F811
     start(browser, served, "#n=2")
     lines = browser.execute_script(LINES).replace("seed=0", "seed=1")
     other = in_python(lines, exported)
     with pytest.raises(AssertionError, match="of the pixels agree"): same(pixels(browser, "x_0", 3), other)
-
-
-def test_nothing_is_fetched_before_start_and_nothing_elsewhere(browser, served): # noqa: F811
-    list(requests(browser))
-    browser.get_log("browser")
-    browser.get(f"{served}play.html")
-    until(lambda: browser.find_element("css selector", "[data-part=start]").is_displayed())
-    before = [address for address, _ in requests(browser)]
-    assert not [a for a in before if a.endswith((".wasm", ".onnx")) or "ort" in a]
-    browser.find_element("css selector", "[data-part=start]").click()
-    until(lambda: browser.execute_script(DONE) >= 1, 300)
-    for address, fault in requests(browser):
-        assert fault is None and address.startswith((served, "data:", "blob:" + served)), (address, fault)
-    assert [e for e in browser.get_log("browser") if e["level"] in ("SEVERE", "WARNING")] == []
-
-
-def test_a_host_without_isolation_gets_one_thread(browser, served_plainly): # noqa: F811
-    start(browser, served_plainly, "#n=1")
-    assert browser.execute_script("return document.getElementById('play').dataset.ready") == "1"
-    assert "one thread" in browser.execute_script(STATUS)
 
 
 def test_a_knob_in_the_middle_cancels(browser, served): # noqa: F811
@@ -215,6 +257,12 @@ def test_every_knob_has_a_name(root):
     for tag in re.findall(r"<(?:input|select|canvas)\b[^>]*>", text):
         assert re.search(r'aria-label="[^"]+"', tag), tag
     assert "<noscript>" in text and "forming.gif" in text
+
+
+def test_a_host_without_isolation_gets_one_thread(browser, served_plainly): # noqa: F811
+    start(browser, served_plainly, "#n=1")
+    assert browser.execute_script("return document.getElementById('play').dataset.ready") == "1"
+    assert "one thread" in browser.execute_script(STATUS)
 
 
 def test_without_assets_the_page_has_its_film(browser, root, site, tmp_path): # noqa: F811

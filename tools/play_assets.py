@@ -18,6 +18,7 @@ VERSION = "1.30.0"
 INTEGRITY = "sha512-q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ=="
 RUNTIME, GLUE, WASM = "ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm"
 PRECISION = "fp16" # as exact as the stored weights, at half the bytes
+EVALUATIONS = 5, 8 # of the solvers that are fitted here, where none ships for the network
 
 
 def fetch_runtime()->Path: # folder with the three files
@@ -25,7 +26,7 @@ def fetch_runtime()->Path: # folder with the three files
     folder = CACHE/f"{PACKAGE}-{VERSION}"
     if all((folder/name).is_file() for name in (RUNTIME, GLUE, WASM)): return folder
     npm = shutil.which("npm")
-    if npm is None: raise RuntimeError("npm is not installed")
+    if npm is None: raise RuntimeError(f"npm is not installed, and {PACKAGE} {VERSION} is not in {folder}")
     with tempfile.TemporaryDirectory() as tmp:
         command = [npm, "pack", f"{PACKAGE}@{VERSION}", "--silent", "--fetch-retries=1", "--fetch-timeout=60000"]
         run = subprocess.run(command, cwd=tmp, capture_output=True, text=True, timeout=300)
@@ -61,6 +62,37 @@ def export(name:str, precision:str=PRECISION)->Path: # of a model; folder with m
     return folder
 
 
+def fitted(name:str, facts:dict)->list[Path]: # of a model; what `export.json` says; files, fewest evaluations first
+    "Find the solvers that were fitted to these weights, and were nearer to their teacher than 2M."
+    from slowddim.files import tensors_digest, weights_dir
+    from slowddim.learned import load_solver
+    from slowddim.schedule import schedule_from_spec
+    wanted = facts["digest"], tensors_digest(dict(alpha_bar=schedule_from_spec(facts["schedule"]).alpha_bar))
+    found = {}
+    for file in (*(weights_dir()/"solvers").glob("*.json"), *own_solvers(name, facts).glob("*.json")):
+        solver = load_solver(file)
+        fits = (solver.facts["network"], solver.facts["schedule"]) == wanted and solver.facts["guidance"] == 1
+        if fits and solver.is_better: found.setdefault(len(solver.timesteps), file)
+    return [found[S] for S in sorted(found)]
+
+
+def own_solvers(name:str, facts:dict)->Path: # the folder of those that were fitted here
+    "Name a network's cached solvers by its digest."
+    return CACHE/f"solvers-{Path(name).name}-{facts['digest']}"
+
+
+def fit(name:str, facts:dict, evaluations:tuple=EVALUATIONS, **how): # of a model; as for `slowddim fit-solver`
+    "Fit solvers to a network for which there are none, once."
+    from slowddim.commands import run_fit_solver
+    source = ROOT/name if (ROOT/name).is_dir() else name
+    for S in evaluations:
+        file = own_solvers(name, facts)/f"{Path(name).name}_{S}.json"
+        if file.is_file(): continue
+        file.parent.mkdir(parents=True, exist_ok=True)
+        print(f"Fitting a solver of {S} evaluations to {name}, about a minute ...", flush=True)
+        run_fit_solver(str(source), S, out=str(file), quiet=True, **how)
+
+
 def describe(file:Path, place:str)->dict: # path from the folder `play`
     "What the page has to know of a file before it fetches it."
     data = file.read_bytes()
@@ -79,21 +111,21 @@ def add(site:Path, name:str|None=None)->str: # a built site; a model; what to te
         shutil.copy(runtime/file, play/"ort"/file)
     shutil.copy(exported/"model.onnx", play/"model.onnx")
     facts = json.loads((exported/"export.json").read_text("utf-8"))
+    if not fitted(name, facts): fit(name, facts)
+    solvers = fitted(name, facts)
+    shutil.rmtree(play/"solvers", ignore_errors=True)
+    (play/"solvers").mkdir()
+    for file in solvers: shutil.copy(file, play/"solvers")
     if facts["schedule"]["kind"] in ("linear", "cosine"): facts.pop("alpha_bar") # the page computes it
     parts = {n: describe(play/n, n) for n in (f"ort/{RUNTIME}", f"ort/{GLUE}", f"ort/{WASM}", "model.onnx")}
     assets = dict(runtime=f"ort/{RUNTIME}", glue=f"ort/{GLUE}", wasm=parts[f"ort/{WASM}"],
-                  model=dict(parts["model.onnx"], name=name), facts=facts, version=VERSION, tables=tables(name),
+                  model=dict(parts["model.onnx"], name=name), facts=facts, version=VERSION,
+                  solvers=[dict(file=f"solvers/{f.name}", **json.loads(f.read_text("utf-8"))) for f in solvers],
                   transferred=sum(p["gzip"] for p in parts.values()))
     (play/"assets.js").write_text(f"export default {json.dumps(assets)};\n", encoding="utf-8")
-    return f"The play page has {name} ({PRECISION}): {assets['transferred']/1e6:.1f} MB compressed."
-
-
-def tables(name:str)->list[dict]: # name, evaluations and steps of each solver that was fitted to this network
-    "List coefficient tables, each a JSON file in the model's folder: `solver_*.json`."
-    from slowddim.files import weights_dir
-    source = ROOT/name if (ROOT/name).is_dir() else weights_dir()/name
-    found = [json.loads(file.read_text("utf-8")) for file in sorted(source.glob("solver_*.json"))]
-    return sorted((t for t in found if {"name", "evaluations", "steps"} <= t.keys()), key=lambda t: t["evaluations"])
+    learned = " and ".join(str(len(solver["timesteps"])) for solver in assets["solvers"])
+    return (f"The play page has {name} ({PRECISION}), {assets['transferred']/1e6:.1f} MB compressed, and solvers "
+            f"learned for {learned or 'no'} evaluations.")
 
 
 def main():

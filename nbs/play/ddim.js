@@ -102,11 +102,18 @@ function fromBetas(betas) {
   return new Schedule(betas.map(beta => left *= 1 - beta));
 }
 
+function tabulate(f, n_steps, max_beta) { // alpha-bar as a function on [0, 1]
+  const level = Array.from({length: n_steps + 1}, (_, i) => f(i/n_steps));
+  return fromBetas(level.slice(1).map((b, i) => Math.min(1 - b/level[i], max_beta)));
+}
+
 export const SCHEDULES = {
   linear: ({n_steps = 1000, beta_min = 1e-4, beta_max = 0.02}) => fromBetas(linspace(beta_min, beta_max, n_steps)),
-  cosine: ({n_steps = 1000, s = 0.008, max_beta = 0.999}) => {
-    const level = Array.from({length: n_steps + 1}, (_, i) => Math.cos((i/n_steps + s)/(1 + s)*Math.PI/2)**2);
-    return fromBetas(level.slice(1).map((b, i) => Math.min(1 - b/level[i], max_beta)));
+  cosine: ({n_steps = 1000, s = 0.008, max_beta = 0.999}) =>
+    tabulate(u => Math.cos((u + s)/(1 + s)*Math.PI/2)**2, n_steps, max_beta),
+  sigmoid: ({n_steps = 1000, start = -3, end = 3, temperature = 1, max_beta = 0.999}) => {
+    const sig = v => 1/(1 + Math.exp(-v/temperature)), range = sig(end) - sig(start);
+    return tabulate(u => (sig(end) - sig(start + u*(end - start)))/range, n_steps, max_beta);
   },
   table: ({alpha_bar}) => new Schedule(alpha_bar),
 };
@@ -137,10 +144,12 @@ export const SPACINGS = { // (schedule, S) -> S times to visit, falling
 // ---------------------------------------------------------------------------------------------------------- step
 // One move is x_prev = of_x0 x_0 + of_eps eps + sigma z (DDIM eq. 12), plus past estimates for some solvers.
 
-export function coefficients(t, t_prev, schedule, eta = 0) { // DDIM eq. 12 and 16
-  const ab = schedule.at(t), abPrev = schedule.at(t_prev);
-  const sigma = eta ? eta*Math.sqrt((1 - ab/abPrev)*(1 - abPrev)/(1 - ab)) : 0;
-  const of_eps = Math.sqrt(Math.max(0, 1 - abPrev - sigma*sigma));
+export function coefficients(t, t_prev, schedule, eta = 0, variance = "posterior") { // DDIM eq. 12 and 16
+  const ab = schedule.at(t), abPrev = schedule.at(t_prev), hat = variance === "hat", scale = hat ? 1 : eta;
+  const added = abPrev < 1 ? 1 - ab/abPrev : 0; // none where the image is clean
+  const share = scale ? scale*Math.sqrt(added*(1 - abPrev)/(1 - ab)) : 0;
+  const sigma = hat ? Math.sqrt(added) : share; // sigma-hat adds more noise than is taken away
+  const of_eps = Math.sqrt(Math.max(0, 1 - abPrev - share*share));
   const signal = Math.sqrt(ab), noise = Math.sqrt(1 - ab), of_x0 = Math.sqrt(abPrev);
   return {t, t_prev, signal, noise, of_x0, of_eps, sigma, of_past: []};
 }
@@ -184,15 +193,26 @@ function dpmpp_2m(path, i, schedule) { // DPM-Solver++, two steps (Lu et al., 20
 }
 
 export const SOLVERS = { // (path, i, schedule, eta) -> the steps of the move from path[i] to path[i + 1]
-  ddim: (path, i, schedule, eta) => [coefficients(path[i], path[i + 1], schedule, eta)],
+  ddim: (path, i, schedule, eta, variance) => [coefficients(path[i], path[i + 1], schedule, eta, variance)],
   ddpm: (path, i, schedule) => [coefficients(path[i], path[i + 1], schedule, 1)],
   ab2, dpmpp_2m, heun, ab3,
 };
 
-export function plan(schedule, timesteps, {solver = "dpmpp_2m", eta = 0, spacing = "trailing"} = {}) {
+export function plan(schedule, timesteps, {solver = "dpmpp_2m", eta = 0, spacing = "trailing", variance} = {}) {
   if (eta && solver !== "ddim") throw new RangeError(`solver ${solver} has no eta, got ${eta}`);
   const times = Array.isArray(timesteps) ? timesteps : SPACINGS[spacing](schedule, timesteps), path = [...times, -1];
-  return times.flatMap((_, i) => SOLVERS[solver](path, i, schedule, eta));
+  return times.flatMap((_, i) => SOLVERS[solver](path, i, schedule, eta, variance));
+}
+
+export function fittedPlan({kind, timesteps, coefficients: rows}, schedule) { // a file of `slowddim fit-solver`
+  if (kind !== "slowddim solver") throw new TypeError(`kind must be "slowddim solver", got ${kind}`);
+  const path = [...timesteps, -1];
+  return rows.map(([[of_x0, of_eps], ...of_past], i) =>
+    ({...coefficients(path[i], path[i + 1], schedule), of_x0, of_eps, of_past}));
+}
+
+export function moved(x, eps, step, z = 0) { // one number, in float64; `move` is the same for images
+  return step.of_x0*(x - step.noise*eps)/step.signal + step.of_eps*eps + step.sigma*z;
 }
 
 export function timesFor(evaluations, solver) { // how many times may be visited with so many network evaluations
@@ -245,17 +265,21 @@ export function guided(network, labels, nullLabel, scale) { // network(x, t, lab
 // known: {image, mask, noise, schedule}; where mask is 1, a state is this image with as much of this noise as its
 // time asks (eq. 4)
 export async function* trajectory(model, x, steps, {clip = [-1, 1], generators = null, known = null} = {}) {
-  const past = [], size = generators ? x.length/generators.length : 0;
+  const size = generators ? x.length/generators.length : 0, past = [], kept = steps.map(step => step.of_past.length);
   for (const step of steps) {
     const eps = await model(x, step.t), z = step.sigma ? drawEach(generators, size) : null;
     const made = move(eps, x, step, {z, clip, past});
+    if (step.t_prev === -1 && !(step.of_x0 === 1 && step.of_eps === 0 && step.of_past.length === 0)) {
+      const [low, high] = clip ?? [-Infinity, Infinity]; // this move makes more than the predicted x_0
+      made.x_0 = made.x_prev.map(v => Math.min(Math.max(v, low), high));
+    }
     if (known) {
       const left = known.schedule.at(step.t_prev), signal = Math.sqrt(left), noise = Math.sqrt(1 - left);
       known.mask.forEach((on, i) => { if (on) made.x_prev[i] = signal*known.image[i] + noise*known.noise[i]; });
     }
     yield {t: step.t, t_prev: step.t_prev, x_t: x, ...made};
     past.unshift({x_0: made.x_0, eps: made.eps});
-    past.length = Math.min(past.length, 4);
+    past.length = Math.min(past.length, Math.max(...kept));
     x = made.x_prev;
   }
 }

@@ -1,6 +1,6 @@
 // The play page: knobs, canvases and the worker that computes. Nothing is fetched before somebody presses Start.
 import assets from "./assets.js";
-import { SCHEDULES, SPACINGS, plan, spreadLabels, timesFor } from "./ddim.js";
+import { SCHEDULES, SPACINGS, fittedPlan, plan, spreadLabels, timesFor } from "./ddim.js";
 
 const root = document.getElementById("play"),
   $ = (name) => root.querySelector(`[data-part="${name}"]`);
@@ -11,6 +11,7 @@ const NAMES = {
   ab2: "Adams-Bashforth 2",
   ab3: "Adams-Bashforth 3",
   ddpm: "DDPM",
+  learned: "learned from this network",
 };
 const VIEWS = {
   nine: "Nine garments",
@@ -43,10 +44,22 @@ let worker = null,
 
 // ---------------------------------------------------------------------------------------- settings and permalink
 
+const solvers = () => assets.solvers ?? [];
+const evaluations = (solver) => solver.timesteps.length;
+
 function learned(n) {
-  // the fitted solver for about so many evaluations
-  const far = (table) => Math.abs(table.evaluations - n);
-  return assets.tables.reduce((best, table) => (far(table) < far(best) ? table : best));
+  // the fitted solver of so many evaluations, or of the number nearest to it
+  const far = (solver) => Math.abs(evaluations(solver) - n);
+  return solvers().reduce((best, solver) => (far(solver) < far(best) ? solver : best));
+}
+
+function settle() {
+  // a learned solver is for its number of evaluations, its times and its guidance
+  if (set.solver !== "learned") return;
+  const solver = learned(set.n);
+  set.n = evaluations(solver);
+  set.guidance = solver.guidance;
+  set.spacing = DEFAULTS.spacing;
 }
 
 function readLink() {
@@ -61,8 +74,7 @@ function readLink() {
   for (const key of ["n", "seed", "other"]) set[key] = Math.round(set[key]);
   if (!(set.view in VIEWS)) set.view = DEFAULTS.view;
   if (!(set.spacing in SPACINGS)) set.spacing = DEFAULTS.spacing;
-  const known = set.solver in NAMES || (set.solver === "learned" && assets.tables?.length);
-  if (!known) set.solver = DEFAULTS.solver;
+  if (!(set.solver in NAMES) || (set.solver === "learned" && !solvers().length)) set.solver = DEFAULTS.solver;
   if (!names().includes(set.label)) set.label = "";
   if (!names().length) set.guidance = 1;
 }
@@ -77,7 +89,7 @@ function writeLink() {
 const names = () => facts?.config.class_names ?? [];
 
 function stepsFor(n) {
-  if (set.solver === "learned") return learned(n).steps;
+  if (set.solver === "learned") return fittedPlan(learned(n), schedule);
   return plan(schedule, timesFor(n, set.solver), {
     solver: set.solver,
     eta: set.solver === "ddim" ? set.eta : 0,
@@ -87,7 +99,7 @@ function stepsFor(n) {
 
 function sampler() {
   // what the solver is told, as Python writes it
-  if (set.solver === "learned") return [`timesteps=${set.n}`, `solver="${learned(set.n).name}"`];
+  if (set.solver === "learned") return [`timesteps=${set.n}`, "solver=solver"];
   const how = [`timesteps=${timesFor(set.n, set.solver)}`, `solver="${set.solver}"`];
   if (set.solver === "ddim" && set.eta) how.push(`eta=${set.eta}`);
   if (set.spacing !== "trailing") how.push(`spacing="${set.spacing}"`);
@@ -96,8 +108,12 @@ function sampler() {
 
 function python() {
   // the lines that give the same images
-  const how = sampler();
-  const open = ["from slowddim.all import *", `model, schedule = load_pretrained("${assets.model.name}")`];
+  const how = sampler(),
+    open = ["from slowddim.all import *", `model, schedule = load_pretrained("${assets.model.name}")`];
+  if (set.solver === "learned") {
+    open.splice(1, 0, "from slowddim.learned import load_solver");
+    if (set.view !== "steps") open.push(`solver = load_solver("${fileOf(learned(set.n))}")`);
+  }
   if (set.view === "between") {
     const label = set.label ? `"${set.label}"` : labelsOf(1)?.[0];
     if (label !== undefined) open.push(`model = guided(model, ${label}, ${set.guidance})`);
@@ -108,11 +124,15 @@ function python() {
   }
   if (set.label) how.push(`labels="${set.label}"`);
   if (set.guidance !== 1) how.push(`guidance=${set.guidance}`);
-  how.push(`seed=${set.seed}`);
+  how.push(`seed=${set.seed}`, 'precision="fp32"');
   if (set.view === "steps") {
     const times = { heun: "(S + 1)//2", ab3: "max(1, S - 1)" }[set.solver] ?? "S";
     how[0] = `timesteps=${times}`;
-    open.push(`for S in [${countsShown().join(", ")}]:`);
+    if (set.solver === "learned") {
+      how[0] = "timesteps=solver.timesteps";
+      const files = solvers().map((solver) => `"${fileOf(solver)}"`);
+      open.push(`for solver in map(load_solver, [${files.join(", ")}]):`);
+    } else open.push(`for S in [${countsShown().join(", ")}]:`);
     open.push(`    images = sample_images(model, schedule, 3, ${how.join(", ")})`);
     return [...open, "    show_images(images)"].join("\n");
   }
@@ -121,7 +141,8 @@ function python() {
   return (set.view === "draw" ? ["# without the drawing, these four would form", ...lines] : lines).join("\n");
 }
 
-const countsShown = () => (set.solver === "learned" ? assets.tables.map((table) => table.evaluations) : STEPS);
+const countsShown = () => (set.solver === "learned" ? solvers().map(evaluations) : STEPS);
+const fileOf = (solver) => solver.file.replace(/.*\//, "");
 
 // ------------------------------------------------------------------------------------------------------- drawing
 
@@ -138,7 +159,7 @@ function paint(canvas, bytes, columns) {
     for (let i = 0; i < h; i++)
       for (let j = 0; j < w; j++) {
         const at = 4 * ((Math.floor(k / columns) * h + i) * columns * w + (k % columns) * w + j),
-          v = bytes[(k * h + i) * w + j];
+          v = 255 - bytes[(k * h + i) * w + j]; // dark on white, as the library shows garments
         picture.data[at] = picture.data[at + 1] = picture.data[at + 2] = v;
       }
   canvas.getContext("2d").putImageData(picture, 0, 0);
@@ -269,6 +290,7 @@ const views = {
           caption = document.createElement("figcaption");
         caption.textContent = `${count} evaluations`;
         canvas.setAttribute("role", "img");
+        Object.assign(canvas, { width: imageSize()[1], height: 3 * imageSize()[0] });
         describe(canvas, `three samples of ${count} evaluations, on their way`);
         figure.append(canvas, caption);
         return figure;
@@ -432,6 +454,12 @@ function threads() {
   return self.crossOriginIsolated ? Math.min(4, navigator.hardwareConcurrency || 1) : 1;
 }
 
+function linkTo(solver, k) {
+  const text = fileOf(solver),
+    href = new URL(solver.file, import.meta.url).href;
+  return [k ? ", " : "", Object.assign(document.createElement("a"), { href, textContent: text, download: text })];
+}
+
 function fill(select, pairs) {
   select.replaceChildren(
     ...pairs.map(([value, text]) => Object.assign(document.createElement("option"), { value, textContent: text })),
@@ -439,8 +467,8 @@ function fill(select, pairs) {
 }
 
 function show() {
-  if (set.solver === "learned") set.n = learned(set.n).evaluations;
   // the settings in the knobs, the link and the line
+  settle();
   for (const knob of root.querySelectorAll("[data-knob]")) {
     const key = knob.dataset.knob;
     if (knob.value !== String(set[key])) knob.value = set[key];
@@ -450,9 +478,12 @@ function show() {
   for (const panel of root.querySelectorAll("[data-view]")) panel.hidden = panel.dataset.view !== set.view;
   $("eta").hidden = set.solver !== "ddim";
   $("spacing").hidden = set.solver === "learned";
-  $("evaluations").hidden = set.view === "steps";
+  $("evaluations").hidden = set.view === "steps" || set.solver === "learned";
+  $("fitted").hidden = set.view === "steps" || set.solver !== "learned";
   $("other").hidden = set.view !== "between";
-  $("labels").hidden = $("guides").hidden = !names().length;
+  $("labels").hidden = !names().length;
+  $("guides").hidden = !names().length || set.solver === "learned";
+  $("files").hidden = set.solver !== "learned";
   $("python").textContent = python();
   drawCurves();
   writeLink();
@@ -501,6 +532,7 @@ async function start() {
     root.dataset.ready = String(threads());
     $("loading").hidden = $("film").hidden = $("begin").hidden = true;
     $("stage").hidden = false;
+    if ([document.body, $("start")].includes(document.activeElement)) $("again").focus({ preventScroll: true });
     blank();
     go();
   };
@@ -518,7 +550,15 @@ function prepare() {
   schedule = SCHEDULES[facts.schedule.kind] ? SCHEDULES[facts.schedule.kind](facts.schedule) : SCHEDULES.table(facts);
   fill($("view"), Object.entries(VIEWS));
   fill($("label"), [["", "all of them"], ...names().map((name) => [name, name])]);
-  fill($("solver"), [...Object.entries(NAMES), ...(assets.tables?.length ? [["learned", "learned"]] : [])]);
+  fill(
+    $("solver"),
+    Object.entries(NAMES).filter(([name]) => name !== "learned" || solvers().length),
+  );
+  fill(
+    $("counts"),
+    solvers().map((solver) => [evaluations(solver), evaluations(solver)]),
+  );
+  $("files").replaceChildren("The coefficients: ", ...solvers().flatMap(linkTo));
   fill(
     $("spacings"),
     Object.keys(SPACINGS).map((name) => [name, name]),
