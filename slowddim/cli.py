@@ -681,7 +681,7 @@ def run_distill(model:Annotated[str, dict(metavar="MODEL")], # as `name` in `slo
 
     import torch
 
-    from slowddim.core import check_choice, check_int
+    from slowddim.core import check_choice, check_int, check_number
     from slowddim.data import load_data
     from slowddim.distill import check_stages, distill, stage_checkpoint
     from slowddim.files import write_json
@@ -693,6 +693,7 @@ def run_distill(model:Annotated[str, dict(metavar="MODEL")], # as `name` in `slo
     Recipe(ema=ema, label_dropout=label_dropout, precision=precision).checked()
     check_length(lr, bs, 1, total_steps)
     check_int("seed", seed, 0, 2**63 - 1)
+    check_number("guidance", guidance, 0)
     network, schedule = open_model(model, device=device)
     stages = check_stages(evaluations, start, schedule.n_steps)
     _, checkpoint, _ = _training_files(out, None)

@@ -322,7 +322,7 @@ def run_repair(images:str, # an .npz with arr_0, a folder, or the name of a data
     from slowddim.generate import ask_for
     path, tic = _out_path(out, scale, (".png", ".npz")), time.perf_counter()
     tries, resample = check_count("tries", tries, hi=100), check_count("resample", resample, 0, 1000)
-    check_number("guidance", guidance, 0)
+    for name, value in (("guidance", guidance), ("eta", eta)): check_number(name, value, 0)
     network, schedule = open_model(model, steps, device)
     known = _known_pixels(mask, network)
     x_0, name = _chosen_images(network, images, n, seed, skip_broken)
@@ -366,7 +366,7 @@ def run_restyle(images:str, # as in `slowddim.commands.run_repair`
     given = strength if isinstance(strength, (tuple, list)) else [strength]
     strengths = [check_number("strength", value, 0, 1) for value in given]
     if not strengths: raise ValueError("strength must be one number or several, got none")
-    check_number("guidance", guidance, 0)
+    for name, value in (("guidance", guidance), ("eta", eta)): check_number(name, value, 0)
     solver, eta = pick_solver(solver, eta)
     network, schedule = open_model(model, steps, device)
     x_0, name = _chosen_images(network, images, n, seed, skip_broken)
@@ -412,6 +412,7 @@ def run_copies(images:str, # samples: an .npz with arr_0, or a folder of images
     from slowddim.data import load_images
     from slowddim.viz import save_grid
     if device is not None and str(device) != "cpu": raise ValueError(f"--device must be cpu for copies, got {device!r}")
+    check_int("scale", scale, 1)
     path, tic = None if out is None else _out_path(out, scale, (".png",)), time.perf_counter()
     check_number("threshold", threshold, 0, 1)
     check_int("k", check_int("k", k, 2), hi=1000)

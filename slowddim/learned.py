@@ -1,7 +1,7 @@
 """A solver fitted to the network it will follow: least squares finds the coefficients of every move, in a minute and without gradients.
 
 The solvers of `07_ode` were derived on paper, for any curve. At twenty evaluations that is good enough; at five the steps are so long that no general rule fits, and the curves of *one* network are all that matters.
-So let that network say which coefficients are best: follow a few of its curves in many small steps, then choose the coefficients of the few large ones so that they end where the small ones did. That is a linear regression, one for each
+So let that network's own curves decide which coefficients are best: follow a few of its curves in many small steps, then choose the coefficients of the few large ones so that they end where the small ones did. That is a linear regression, one for each
 move. This module fits such solvers, keeps them in small files, and refuses to use one for another network. You need `07_ode`; at the end you have one for a network of your own.
 
 Docs: https://slowddim.github.io/slowddim/api/2_sampling/learned.html.md"""

@@ -1,6 +1,6 @@
 """Train the network of lesson 2 for longer, with the lesson's own cells, and score it in the same way.
 
-    python tools/first_network.py 1500 18000      # training steps; rows that are there are kept
+    python tools/first_network.py 1000 18000      # training steps; rows that are there are kept
 
 Writes results/first_network.json. A row is kept as long as the cells say what they said when it was made.
 """
