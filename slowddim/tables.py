@@ -579,8 +579,8 @@ def _theirs(setup, row, batch=64): # samples of a scheduler of diffusers, uint8 
 @STUDIES.add("learned", help="few evaluations: FID of solvers, of diffusers' and of fitted ones",
              settings=_learned_settings, extractor=fashion_extractor, rounded=True,
              shown=dict(evaluations=None, method=None, ridge=None, n=None, fid=2, excess=2, recall=3),
-             runs=("--n 1024 --steps 5 8 10 --methods dpmpp_2m", "--n 1024 --steps 5 8 --methods fitted",
-                   "--n 1024 --steps 5 --methods ddim --ridges 0"), quick="--n 64 --steps 5")
+             runs=("--precision fp32 --n 1024 --steps 5 --methods dpmpp_2m fitted",
+                   "--precision fp32 --n 2048 --steps 5 --methods dpmpp_2m fitted"), quick="--n 64 --steps 5")
 def _measure_learned(setup, row):
     tic, S, told = time.perf_counter(), row["evaluations"], {}
     if row["method"] in _THEIRS: x, calls = _theirs(setup, row), S
