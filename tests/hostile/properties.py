@@ -864,6 +864,17 @@ def _(d):
     return ((lambda x, v: x, d.maybe(batches)), {}, lambda out: agree(out.std > 0 and math.isfinite(out.mean), True))
 
 
+@recipe(continuous.as_velocity)
+def _(d): # of a network that predicts x itself as noise
+    table, x = d.schedule(), d.tensor()
+    return ((lambda x, t: x, table), {}, passed_on([x], lambda out: finite(out(x, d.pick(0.25, 0.5, 0.75)), x)))
+
+@recipe(continuous.from_velocity)
+def _(d):
+    table, x = d.schedule(), d.tensor()
+    t = d.times(table, x)
+    return ((lambda x, tau: x, table), {}, passed_on([x], lambda out: finite(out(x, t), x)))
+
 # ---- distances
 
 def cloud(d, width, least=3):
