@@ -48,13 +48,17 @@ def _value(text): # "10" -> 10, "0.5" -> 0.5, "hat" -> "hat"
         except ValueError: pass
     return text
 
+def _nargs(default): # how many values an option takes
+    if not isinstance(default, (list, tuple)): return None
+    return "+" if default else "*" # where the default is none, none may be given
+
 def _add_option(parser, name, default, told): # one of `Study.options`
     several = isinstance(default, (list, tuple))
     typed = shlex.join(map(str, default)) if several else str(default)
     how = dict(dest=name, default=argparse.SUPPRESS, help=f"{told or ''} (default: {typed})".strip())
     flag = f"--{name.replace('_', '-')}"
     if isinstance(default, bool): parser.add_argument(flag, action=argparse.BooleanOptionalAction, **how)
-    else: parser.add_argument(flag, type=_value, nargs="+" if several else None, metavar="X", **how)
+    else: parser.add_argument(flag, type=_value, nargs=_nargs(default), metavar="X", **how)
 
 def _parser(study, device=None, quiet=False): # of what follows the name of a study
     p = CommandParser(prog=f"slowddim table {study.name}", description=study.help,
