@@ -453,6 +453,16 @@ def _draw_losses(path, history): # the loss curve, as a PNG file
     from slowddim.viz import plot_losses
     with atomic_path(path) as p: plot_losses(history).savefig(p, format="png", dpi=100)
 
+def _pick_optimizer(name): # of --optimizer -> what `train` calls
+    from functools import partial
+
+    import torch
+
+    from slowddim.core import check_choice
+    from slowddim.optim import Muon
+    kinds = dict(adamw=torch.optim.AdamW, muon=Muon)
+    return partial(kinds[check_choice("optimizer", name, kinds)], betas=(0.9, 0.99), weight_decay=1e-3)
+
 # %% ../nbs/api/7_app/05_cli.ipynb #9d0011c7
 _Levels = Annotated[tuple[int, ...]|None, dict(nargs="*")] # there may be none
 _Size = Annotated[tuple[int, ...]|None, dict(metavar="S")] # one number, or height and width
@@ -516,13 +526,8 @@ def run_train(
         given:set[str]|None=None # names of the options that somebody gave; None: those among the arguments
        )->str: # what to tell the user
     "Train a model and write its folder."
-    from functools import partial
-
-    import torch
-
-    from slowddim.core import check_choice, check_int, check_number, default_device
+    from slowddim.core import check_int, check_number, default_device
     from slowddim.files import write_json
-    from slowddim.optim import Muon
     from slowddim.presets import build_model
     from slowddim.pretrained import copy_weights_, save_pretrained
     from slowddim.processes import shared_work
@@ -547,8 +552,7 @@ def run_train(
     epochs = _epochs(images, bs, epochs, total_steps)
     before = _images_before(init)
     origin = {} if init is None else dict(init=copy_weights_(network, init))
-    kinds = dict(adamw=torch.optim.AdamW, muon=Muon)
-    opt = partial(kinds[check_choice("optimizer", optimizer, kinds)], betas=(0.9, 0.99), weight_decay=1e-3)
+    opt = _pick_optimizer(optimizer)
     if fid_every is not None: fid = _score_of(images, held, table)
     every = dict(sample_every=sample_every, fid_every=fid_every, keep_every=keep_every, log_with=log_with)
     with shared_work() as processes, _watched(folder, table, fid, **every) as watch, _said_of(folder):
@@ -677,16 +681,11 @@ def run_distill(model:Annotated[str, dict(metavar="MODEL")], # as `name` in `slo
                 *, argv:list[str]|None=None, # words of the command line, for the card
                )->str: # what to tell the user
     "Train students that need fewer network evaluations."
-    from functools import partial
-
-    import torch
-
-    from slowddim.core import check_choice, check_int, check_number
+    from slowddim.core import check_int, check_number
     from slowddim.data import load_data
     from slowddim.distill import check_stages, distill, stage_checkpoint
     from slowddim.files import write_json
     from slowddim.guidance import label_info
-    from slowddim.optim import Muon
     from slowddim.pretrained import load_pretrained, real_images, save_pretrained
     from slowddim.processes import shared_work
     from slowddim.train import Recipe, check_length
@@ -701,8 +700,7 @@ def run_distill(model:Annotated[str, dict(metavar="MODEL")], # as `name` in `slo
     for folder in folders.values(): _training_files(folder, None)
     images = real_images(network, "train") if data is None else load_data(data)
     if label_info(network) is None: label_dropout = Recipe.label_dropout # nothing to hide
-    kinds = dict(adamw=torch.optim.AdamW, muon=Muon)
-    opt = partial(kinds[check_choice("optimizer", optimizer, kinds)], betas=(0.9, 0.99), weight_decay=1e-3)
+    opt = _pick_optimizer(optimizer)
     how = dict(data=images.name, total_steps=total_steps, bs=bs, lr=lr, optimizer=optimizer, ema=list(ema),
                label_dropout=label_dropout, seed=seed)
     told, before = dict(teacher=network.card["digest"], start=start, guidance=guidance, **how), start
